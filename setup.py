@@ -1,0 +1,45 @@
+"""Package and dependencies; every minimum is a version that the tests ran on."""
+
+import pathlib
+
+import setuptools
+
+HERE = pathlib.Path(__file__).parent
+PARITY = ["safetensors>=0.6", "torch>=2.8", "transformers>=5"]
+
+setuptools.setup(
+    name="vivit_jax",
+    version="0.1.0",
+    description="Video transformers in JAX: training, evaluation, prediction from real video files",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=setuptools.find_packages(include=["vivit_jax", "vivit_jax.*"]),
+    python_requires=">=3.11,<3.14",
+    install_requires=[
+        "absl-py>=2.1",
+        "av>=18.1",
+        "clu>=0.0.12",
+        "einops>=0.8.1",
+        "flax>=0.12.8",
+        "importlib_resources>=6",  # tensorflow-datasets needs it and does not say so
+        "jax>=0.10.2",
+        "jaxtyping>=0.3",
+        "matplotlib>=3.10",
+        "ml-collections>=1.1",
+        "numpy>=2.1",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12.8",
+        "tensorboard>=2.20",  # clu needs it and does not say so
+        "tensorflow-cpu>=2.21; sys_platform == 'linux'",  # tf.data only: the accelerator is JAX's
+        "tensorflow>=2.21; sys_platform != 'linux'",
+        "tensorflow-datasets>=4.9.10",
+    ],
+    extras_require={
+        "test": ["beartype>=0.20", "pytest>=8.4", "pytest-xdist>=3.8", "scikit-learn>=1.7"],
+        "parity": PARITY,
+        "lint": ["pre-commit>=4", "pyright>=1.1.400", "ruff>=0.14"],
+        "gpu": ["jax[cuda13]>=0.10.2"],
+        "tpu": ["jax[tpu]>=0.10.2"],
+    },
+)

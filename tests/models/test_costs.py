@@ -1,0 +1,144 @@
+"""Parameters and multiply-accumulates against the published; both against what the code runs."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from vivit_jax.models.costs import multiply_accumulates
+from vivit_jax.models.video_transformer import VideoTransformer
+
+
+class Published(NamedTuple):
+    """A model of a paper. A float of parameters is a rounded number, an int is exact."""
+
+    fields: dict[str, Any]
+    frames: int
+    image_size: int
+    classes: int
+    parameters: int | float | None
+    giga_macs: float | None
+
+
+FE: dict[str, Any] = {"attention": "factorised_encoder"}
+MEAN: dict[str, Any] = {"pool": "mean"}
+TIMESFORMER: dict[str, Any] = {"tubelet": (1, 16, 16), "gelu": "erf"}
+MAE: dict[str, Any] = {"pool": "mean", "positions": "sincos_1d", "gelu": "erf"}
+H14: dict[str, Any] = {"size": "H", "tubelet": (2, 14, 14)}
+SEPARABLE = {"positions": "separable"}
+
+# ViViT: parameters of the published code's own trees, MACs by an independent count, which is
+# within 1 % of Arnab et al. 2021, tables 2, 3 and 5. TimeSformer: Bertasius et al. 2021, and
+# mmaction2's table. VideoMAE: Tong et al. 2022, and its model zoo.
+PUBLISHED = {
+    "ViViT B/16x2 joint": Published({}, 32, 224, 400, 88_954_000, 451.5),
+    "ViViT B/16x2 FE": Published(FE, 32, 224, 400, 115_062_928, 283.3),
+    "ViViT B/16x2 FE, 12 temporal": Published(
+        FE | {"temporal_depth": 12}, 32, 224, 400, 171_765_904, None
+    ),
+    "ViViT B/16x2 FE, average pool": Published(
+        FE | {"temporal_depth": 0}, 32, 224, 400, 86.7e6, 283.9
+    ),
+    "ViViT B/16x2 FSA": Published(
+        MEAN | {"attention": "factorised_self_attention"}, 32, 224, 400, 117_319_312, 371.1
+    ),
+    "ViViT B/16x2 FDP": Published(
+        MEAN | {"attention": "factorised_dot_product"}, 32, 224, 400, 88_952_464, 276.2
+    ),
+    "ViViT L/16x2 joint": Published({"size": "L"}, 32, 224, 400, 307_508_624, 1436),
+    "ViViT L/16x2 joint, 288": Published({"size": "L"}, 32, 288, 400, None, 2895),
+    "ViViT L/16x2 joint, 320": Published({"size": "L"}, 32, 320, 400, None, 3957),
+    "ViViT L/16x2 FE": Published(FE | {"size": "L"}, 32, 224, 400, 354_903_440, 988),
+    "ViViT L/16x2 FE, 24 temporal": Published(
+        FE | {"size": "L", "temporal_depth": 24}, 32, 224, 400, 606_827_920, 992
+    ),
+    "ViViT L/16x2 FE, 256": Published(FE | {"size": "L"}, 32, 256, 400, None, 1301),
+    "ViViT L/16x2 FE, EK-100": Published(FE | {"size": "L"}, 32, 224, 397, 354_900_365, None),
+    "ViViT H/14x2 FE": Published(FE | H14, 32, 224, 400, 710_765_200, 2681),
+    "ViViT H/14x2 joint": Published(H14, 32, 224, 400, None, 3959),
+    "TimeSformer divided": Published(
+        TIMESFORMER | SEPARABLE | {"attention": "divided"}, 8, 224, 400, 121.6e6, 196
+    ),
+    "TimeSformer joint": Published(TIMESFORMER | SEPARABLE, 8, 224, 400, 86e6, 180),
+    "TimeSformer space only": Published(
+        TIMESFORMER | {"attention": "space_only"}, 8, 224, 400, 86e6, 141
+    ),
+    "VideoMAE S": Published(MAE | {"size": "S"}, 16, 224, 0, 21.9e6, 56.9),
+    "VideoMAE B": Published(MAE, 16, 224, 0, 86.2e6, 180.3),
+    "VideoMAE L": Published(MAE | {"size": "L"}, 16, 224, 0, 303.9e6, 596.8),
+    "VideoMAE H": Published(MAE | {"size": "H"}, 16, 224, 0, 631.6e6, 1191),
+    "VideoMAE v2 g": Published(
+        MAE | {"size": "g", "tubelet": (2, 14, 14)}, 16, 224, 0, 1011.6e6, 2543
+    ),
+}
+
+
+def parameters(row: Published) -> int:
+    """Of the encoder, and of a linear head on its summary."""
+    encoder = VideoTransformer(**row.fields)
+    video = jax.ShapeDtypeStruct(
+        (1, row.frames, row.image_size, row.image_size, 3), jnp.dtype("uint8")
+    )
+    shapes = jax.eval_shape(encoder.init, jax.random.key(0), video)
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    return count + (encoder.dims.width + 1) * row.classes if row.classes else count
+
+
+@pytest.mark.parametrize("name", [n for n, row in PUBLISHED.items() if row.parameters])
+def test_parameters_are_the_published(name):
+    row = PUBLISHED[name]
+    if isinstance(row.parameters, int):
+        assert parameters(row) == row.parameters
+    else:
+        assert parameters(row) == pytest.approx(row.parameters, rel=3e-3)
+
+
+@pytest.mark.parametrize("name", [n for n, row in PUBLISHED.items() if row.giga_macs])
+def test_multiply_accumulates_are_the_published(name):
+    row = PUBLISHED[name]
+    macs = multiply_accumulates(
+        VideoTransformer(**row.fields), row.frames, row.image_size, row.classes
+    )
+    assert macs / 1e9 == pytest.approx(row.giga_macs, rel=0.01)
+
+
+def multiply_accumulates_traced(jaxpr) -> int:
+    """The sum over every matrix product of a traced program."""
+    total = 0
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "dot_general":
+            (contracted, _), _ = eqn.params["dimension_numbers"]
+            depth = math.prod(eqn.invars[0].aval.shape[axis] for axis in contracted)
+            total += math.prod(eqn.outvars[0].aval.shape) * depth
+        inner = (getattr(p, "jaxpr", None) for p in eqn.params.values())
+        total += sum(multiply_accumulates_traced(j) for j in inner if j is not None)
+    return total
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"pool": "mean"},
+        FE | {"temporal_depth": 2},
+        FE | {"temporal_depth": 0, "pool": "mean"},
+        MEAN | {"attention": "factorised_self_attention"},
+        MEAN | {"attention": "factorised_dot_product"},
+        {"attention": "divided"},
+        {"attention": "divided", "pool": "mean"},
+        {"attention": "space_only"},
+    ],
+    ids=str,
+)
+def test_multiply_accumulates_are_what_runs(fields):
+    fields = {"size": "mu", "width": 256, "mlp_dim": 512, "depth": 2} | fields
+    encoder = VideoTransformer(**fields)
+    video = jax.ShapeDtypeStruct((1, 6, 48, 48, 3), jnp.dtype("float32"))
+    params = jax.eval_shape(encoder.init, jax.random.key(0), video)
+    counted = multiply_accumulates(encoder, 6, 48)
+    traced = jax.jit(encoder.apply).trace(params, video)
+    assert multiply_accumulates_traced(traced.jaxpr.jaxpr) == counted
+    # XLA also counts what is not a product: norms, softmax, GELU.
+    assert traced.lower().cost_analysis()["flops"] / 2 == pytest.approx(counted, rel=0.05)

@@ -1,0 +1,375 @@
+"""What an experiment is: every option, its unit and its default, in one place.
+
+A config file returns an ml_collections.ConfigDict, so that the command line can override it;
+`parse` turns it into the frozen dataclasses below, and nothing past the commands sees a
+ConfigDict. The options of a model and of an objective are the fields of their own classes.
+"""
+
+import dataclasses
+import difflib
+import json
+import pathlib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from vivit_jax.errors import InputError
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Which videos, and what a training clip of one is.
+
+    Attributes:
+      dataset: a row of data/catalog.py; "videos" is any folder or list of video files.
+      root: a folder of class folders, or what the relative paths of the lists start from.
+      train_list: a file of `path label` lines, in place of class folders.
+      eval_list: the same for the held-out videos.
+      label_map: a file with a label name a line; inferred from the videos when empty.
+      labels: "single" (one label a video), "multi" (any number) or "heads" (one for each head).
+      holdout: share of the videos held out, by a stable hash of a video's id; read only where
+        neither eval_list nor folders named train and val split them.
+      batch_size: clips of one optimiser step, over all devices.
+      frames: T, frames of a clip.
+      stride: source frames from one frame of the clip to the next, at the source's mean rate.
+      fps: frames a second of the clip, in place of stride; 0 to use stride.
+      sampling: "random" (a random window), "segments" (TSN: one random frame of each of T equal
+        segments) or "centre" (the middle window).
+      short_videos: what follows the last frame: "loop" (the video again) or "hold" (that frame).
+      frame_order: "forward"; "shuffled" and "repeated" (one frame of the clip, T times) are
+        controls that prove what a model learns from time.
+      image_size: H = W, pixels.
+      crop: a row of data/geometry.py's CROPS.
+      crop_area: smallest and largest share of the picture, for crop="random_resized".
+      crop_aspect: smallest and largest width over height, for crop="random_resized".
+      resize: short side before the crop, pixels, for crop="scale_jitter" and "centre";
+        0 means image_size.
+      scale_jitter: smallest and largest factor on the resized height and width, drawn
+        independently, for crop="scale_jitter".
+      workers: decoding processes of this host; 0 means one a core.
+      max_bad: share of unreadable videos above which training stops.
+    """
+
+    dataset: str = "videos"
+    root: str = ""
+    train_list: str = ""
+    eval_list: str = ""
+    label_map: str = ""
+    labels: str = "single"
+    holdout: float = 0.2
+    batch_size: int = 32
+    frames: int = 16
+    stride: int = 4
+    fps: float = 0.0
+    sampling: str = "random"
+    short_videos: str = "loop"
+    frame_order: str = "forward"
+    image_size: int = 224
+    crop: str = "random_resized"
+    crop_area: tuple[float, float] = (0.25, 1.0)
+    crop_aspect: tuple[float, float] = (0.75, 1.3333)
+    resize: int = 0
+    scale_jitter: tuple[float, float] = (1.0, 1.0)
+    workers: int = 0
+    max_bad: float = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """What the device does to a training clip; every draw is one for all frames of a clip.
+
+    Attributes:
+      flip: probability of a mirror image; datasets whose labels tell directions forbid it.
+      colour_jitter: probability of a random brightness, contrast, saturation and hue.
+      brightness: largest shift, as a share of the full range.
+      contrast: factor from 1 - contrast to 1 + contrast.
+      saturation: likewise.
+      hue: largest turn, as a share of the colour circle.
+      grey: probability of dropping colour.
+      randaugment_layers: RandAugment operations in a row; 0 for none.
+      randaugment_magnitude: strength of each, 0 to 10.
+      randaugment_std: standard deviation of the strength.
+      randaugment_probability: probability of each operation.
+      erase: probability of random erasing.
+      erase_area: smallest and largest share of the picture that is erased.
+    """
+
+    flip: float = 0.5
+    colour_jitter: float = 0.0
+    brightness: float = 0.125
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.2
+    grey: float = 0.0
+    randaugment_layers: int = 0
+    randaugment_magnitude: float = 7.0
+    randaugment_std: float = 0.5
+    randaugment_probability: float = 0.5
+    erase: float = 0.0
+    erase_area: tuple[float, float] = (0.02, 0.3333)
+
+
+@dataclasses.dataclass(frozen=True)
+class Optim:
+    """How parameters change.
+
+    Attributes:
+      optimizer: "adamw" or "sgd".
+      learning_rate: at the top of the schedule.
+      schedule: "cosine", "constant" or "steps" (times decay_factor at each of decay_at).
+      warmup: length of the linear rise from 0, in units of `unit`.
+      decay_at: for schedule="steps", in units of `unit`.
+      decay_factor: for schedule="steps".
+      end_learning_rate: where the cosine ends.
+      unit: "steps" or "epochs": of warmup and decay_at.
+      momentum: of SGD.
+      nesterov: of SGD.
+      b1: of AdamW.
+      b2: of AdamW.
+      weight_decay: decoupled; times the learning rate. Biases, norms, positions and class tokens
+        are never decayed.
+      clip: largest global norm of the gradient; 0 for no clipping.
+      layer_decay: factor on the learning rate from each layer to the one below; 1 for none.
+      accumulate: equal parts that a batch is run in, one after another, for one update.
+      average: decay a step of the average of weights that evaluation uses; 0 for none.
+    """
+
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    warmup: float = 0.0
+    decay_at: tuple[float, ...] = ()
+    decay_factor: float = 0.1
+    end_learning_rate: float = 0.0
+    unit: str = "epochs"
+    momentum: float = 0.9
+    nesterov: bool = False
+    b1: float = 0.9
+    b2: float = 0.999
+    weight_decay: float = 0.0
+    clip: float = 0.0
+    layer_decay: float = 1.0
+    accumulate: int = 1
+    average: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """How long, and how often to look.
+
+    Attributes:
+      steps: optimiser steps; 0 only evaluates the newest checkpoint; -1 means by epochs.
+      epochs: read when steps is -1.
+      log_every: steps between lines of metrics.jsonl.
+      checkpoint_every: steps between checkpoints.
+      keep: newest checkpoints kept, besides the best.
+      evaluate: False for no evaluation at all.
+      evaluate_every: steps between evaluations; 0 means only at the end.
+    """
+
+    steps: int = -1
+    epochs: float = 30.0
+    log_every: int = 50
+    checkpoint_every: int = 1000
+    keep: int = 3
+    evaluate: bool = True
+    evaluate_every: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Eval:
+    """How held-out videos are judged.
+
+    Attributes:
+      split: "eval" (held-out) or "train".
+      clips: clips of a video, evenly spaced in time.
+      crops: crops of a clip along its longer side: 1 or 3.
+      resize: short side before the crop, pixels; 0 means data.image_size.
+      average: mean over views of the "softmax" (or sigmoid) or of the "logits".
+      batch_size: videos at once over all devices; 0 means as many as give about
+        data.batch_size clips.
+      strict: an unreadable video is an error.
+      best: the result by which the best checkpoint is kept.
+    """
+
+    split: str = "eval"
+    clips: int = 4
+    crops: int = 3
+    resize: int = 0
+    average: str = "softmax"
+    batch_size: int = 0
+    strict: bool = False
+    best: str = "top1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+    """Devices along each mesh axis; -1 for one axis takes all that are left.
+
+    Attributes:
+      data: the batch is split, parameters are not.
+      fsdp: the batch is split, and so are parameters and optimiser state.
+      tensor: heads and MLP columns are split.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One run.
+
+    Attributes:
+      model: {"name": a row of models.MODELS, and its fields}.
+      objective: {"name": a row of objectives.OBJECTIVES, and its fields}.
+      seed: of everything random.
+    """
+
+    model: Mapping[str, Any]
+    objective: Mapping[str, Any]
+    data: Data = Data()
+    augment: Augment = Augment()
+    optim: Optim = Optim()
+    train: Train = Train()
+    eval: Eval = Eval()
+    mesh: Mesh = Mesh()
+    seed: int = 0
+
+
+def parse(section: Mapping[str, Any]) -> Experiment:
+    """Returns the experiment that a config file or a config.json describes.
+
+    Raises:
+      InputError: an option is unknown or has the wrong type; names it as `config.data.frames`.
+    """
+    experiment = fill(Experiment, section, "config")
+    limits = {
+        "seed": (experiment.seed, 0),
+        "data.batch_size": (experiment.data.batch_size, 1),
+        "data.workers": (experiment.data.workers, 0),
+        "optim.accumulate": (experiment.optim.accumulate, 1),
+        "train.steps": (experiment.train.steps, -1),
+        "train.epochs": (experiment.train.epochs, 0),
+        "train.log_every": (experiment.train.log_every, 1),
+        "train.checkpoint_every": (experiment.train.checkpoint_every, 1),
+        "train.keep": (experiment.train.keep, 1),
+        "train.evaluate_every": (experiment.train.evaluate_every, 0),
+        "eval.batch_size": (experiment.eval.batch_size, 0),
+    }
+    for name, (value, least) in limits.items():
+        if value < least:
+            raise InputError(f"config.{name} = {value} is below {least}.")
+    choose("config.optim.unit", experiment.optim.unit, ("steps", "epochs"))
+    choose("config.eval.split", experiment.eval.split, ("eval", "train"))
+    choose("config.eval.average", experiment.eval.average, ("softmax", "logits"))
+    return experiment
+
+
+def fill(cls: type[T], section: Mapping[str, Any], path: str) -> T:
+    """Returns the dataclass that a section of a config describes.
+
+    Args:
+      cls: which.
+      section: its options by name; what is left out has its default.
+      path: of the section, for messages.
+    """
+    kinds = typing.get_type_hints(cls)
+    if not isinstance(section, Mapping):
+        raise InputError(f"{path} = {section!r}; expected a section with: {', '.join(kinds)}.")
+    values = {}
+    for name, value in section.items():
+        if name not in kinds:
+            raise InputError(unknown(path, name, kinds))
+        where = f"{path}.{name}"
+        if dataclasses.is_dataclass(kinds[name]):
+            values[name] = fill(kinds[name], value, where)
+        else:
+            values[name] = convert(value, kinds[name], where)
+    try:
+        return cls(**values)
+    except TypeError as error:  # a field without a default
+        raise InputError(f"{path}: {error}") from error
+
+
+def unknown(path: str, name: str, known: Iterable[str]) -> str:
+    """Returns the message about an option that does not exist."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {path}.{close[0]}? " if close else ""
+    return f"{path} has no option {name!r}. {hint}It has: {', '.join(known)}."
+
+
+def choose(where: str, name: str, choices: Iterable[str]) -> None:
+    """Refuses a name that is none of the choices.
+
+    Raises:
+      InputError: names the field, the choices, and the closest.
+    """
+    choices = list(choices)
+    if name not in choices:
+        close = difflib.get_close_matches(str(name), choices, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise InputError(f"{where} = {name!r}; expected one of {', '.join(choices)}.{hint}")
+
+
+def convert(value: Any, kind: Any, where: str) -> Any:
+    """Returns a value as its field's type: lists as tuples, whole numbers as floats.
+
+    Raises:
+      InputError: it is none such.
+    """
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in args:
+            return None
+        (kind,) = (arg for arg in args if arg is not type(None))
+        return convert(value, kind, where)
+    if isinstance(kind, type) and issubclass(origin or kind, Mapping) or origin is Mapping:
+        if isinstance(value, Mapping):
+            return {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+        raise InputError(f"{where} = {value!r}; expected a section.")
+    if origin is tuple and isinstance(value, list | tuple):
+        kinds = [args[0]] * len(value) if args[-1] is Ellipsis else args
+        if len(kinds) == len(value):
+            return tuple(convert(v, k, where) for v, k in zip(value, kinds, strict=True))
+    elif kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    elif origin is None and type(value) is kind:
+        return value
+    raise InputError(f"{where} = {value!r}; expected {describe(kind)}.")
+
+
+def describe(kind: Any) -> str:
+    """Returns a type in words."""
+    args = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple:
+        many = "any number of" if args[-1] is Ellipsis else str(len(args))
+        return f"{many} values with commas, each {describe(args[0])}"
+    names = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
+    return names.get(kind, str(kind))
+
+
+def to_json(experiment: Experiment) -> str:
+    """Returns what `from_json` reads."""
+    return json.dumps(dataclasses.asdict(experiment), indent=2) + "\n"
+
+
+def from_json(file: pathlib.Path) -> Experiment:
+    """Returns the experiment that a workdir's config.json holds.
+
+    Raises:
+      InputError: the file is no such.
+    """
+    try:
+        section = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{file} is not JSON: {error}.") from error
+    try:
+        return parse(section)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error

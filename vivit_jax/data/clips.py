@@ -1,0 +1,116 @@
+"""Which moments of a video make a clip: pure arithmetic on times, never on frame numbers.
+
+A clip is T moments; the decoder shows at each the frame whose presentation time is nearest. So
+a video of variable frame rate, or one whose header counts frames that do not exist, still gives
+what was asked. Clips start on the grid of the video's mean frame rate, which keeps the moments
+away from the middle between two frames, where the nearest would be decided by rounding.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from vivit_jax.errors import InputError
+
+TRAINING_KINDS = ("random", "centre", "segments")
+KINDS = (*TRAINING_KINDS, "views", "segment_views")
+_TINY = 1e-6  # of a source frame: what float rounding may move a moment by
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How the moments of a video's clips are chosen.
+
+    Attributes:
+      frames: T, moments of a clip.
+      stride: source frames from one moment to the next, at the video's mean rate.
+      fps: moments a second, in place of stride; 0 to use stride.
+      kind: "random" (a window anywhere), "centre" (the middle window), "segments" (TSN: one
+        random frame of each of T equal segments), "views" (`views` windows evenly spaced from
+        the first to the last that fit) or "segment_views" (`views` fixed points of each segment).
+      views: clips of a video; read by the two last kinds.
+      short_videos: what follows the last frame where a window does not fit: "loop" (the video
+        from its beginning) or "hold" (the last frame).
+      frame_order: "forward", "shuffled" (a random order) or "repeated" (one moment, T times).
+    """
+
+    frames: int
+    stride: int = 1
+    fps: float = 0.0
+    kind: str = "random"
+    views: int = 1
+    short_videos: str = "loop"
+    frame_order: str = "forward"
+
+    def __post_init__(self):
+        """Refuses what gives no clip."""
+        for option, value, known in (
+            ("sampling", self.kind, KINDS),
+            ("short_videos", self.short_videos, ("loop", "hold")),
+            ("frame_order", self.frame_order, ("forward", "shuffled", "repeated")),
+        ):
+            if value not in known:
+                raise InputError(f"data.{option} is {value!r}; expected one of {', '.join(known)}.")
+        for option, value, least in (
+            ("data.frames", self.frames, 1),
+            ("data.stride", self.stride, 1),
+            ("data.fps", self.fps, 0),
+            ("eval.clips", self.views, 1),
+        ):
+            if value < least:
+                raise InputError(f"{option} is {value}; expected at least {least}.")
+
+    @property
+    def clips(self) -> int:
+        """Clips that one video gives."""
+        return self.views if self.kind in ("views", "segment_views") else 1
+
+
+def clip_times(
+    sampling: Sampling, begin: float, end: float, fps: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Returns the moments of every clip of a video: float64 [clips, T], seconds.
+
+    Args:
+      sampling: what is asked.
+      begin: presentation time of the first frame, seconds.
+      end: when the last frame has been shown, seconds.
+      fps: the video's mean rate, frames a second.
+      rng: draws the window, the segments' frames and the control orders, in this order.
+    """
+    count = max(1, round((end - begin) * fps))
+    if sampling.kind in ("segments", "segment_views"):
+        places = _segments(sampling, count, rng)
+    else:
+        places = _windows(sampling, count, fps, rng)
+    if sampling.frame_order == "shuffled":
+        places = rng.permuted(places, axis=1)
+    elif sampling.frame_order == "repeated":
+        places = np.repeat(places[:, [rng.integers(sampling.frames)]], sampling.frames, axis=1)
+    return begin + places / fps
+
+
+def _windows(sampling: Sampling, count: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+    """Returns evenly spaced places, in frames from the first: float64 [clips, T]."""
+    step = fps / sampling.fps if sampling.fps else float(sampling.stride)
+    last = max(0, int(np.floor(count - 1 - (sampling.frames - 1) * step + _TINY)))
+    if sampling.kind == "random":
+        starts = rng.integers(last + 1, size=1)
+    elif sampling.kind == "centre" or sampling.views == 1:
+        starts = np.array([last // 2])
+    else:
+        starts = np.round(np.linspace(0, last, sampling.views))
+    places = starts[:, None] + np.arange(sampling.frames) * step
+    if sampling.short_videos == "loop":
+        return np.maximum(np.mod(places + _TINY, count) - _TINY, 0)
+    return np.minimum(places, count - 1)
+
+
+def _segments(sampling: Sampling, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns one frame of each of T equal segments: float64 [clips, T]."""
+    if sampling.kind == "segments":
+        inside = rng.random((1, sampling.frames))
+    else:
+        inside = (np.arange(sampling.views)[:, None] + 0.5) / sampling.views
+    places = (np.arange(sampling.frames) + inside) * (count / sampling.frames)
+    return np.minimum(np.floor(places + _TINY), count - 1)

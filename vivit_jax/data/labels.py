@@ -1,0 +1,106 @@
+"""From the labels that folders and lists hold, names or numbers, to indices and a label map."""
+
+import re
+from collections.abc import Sequence
+from typing import Protocol
+
+from vivit_jax.data.lists import read_label_map, refuse
+from vivit_jax.errors import InputError
+
+_MOST_CLASSES = 100_000  # a larger number is an identifier, not a class
+
+
+class Labelled(Protocol):
+    """Something with labels in words."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names, or numbers in digits."""
+        ...
+
+    @property
+    def where(self) -> str:
+        """Where they come from, for messages."""
+        ...
+
+
+def index_labels(
+    items: Sequence[Labelled], naming: int, map_files: str, heads: bool, numbers: bool
+) -> tuple[tuple[tuple[str, ...], ...], list[tuple[int, ...]]]:
+    """Returns the label maps, and the label indices of each item.
+
+    Args:
+      items: training videos, then held-out ones.
+      naming: how many of the items, from the first, name the classes where no map file does.
+      map_files: a label map file, one a head with commas between; empty to infer.
+      heads: whether the labels of an item belong to one head each, with a map each.
+      numbers: whether labels that are all whole numbers are indices; False for folder names.
+
+    Raises:
+      InputError: a label is none, or is outside its map.
+    """
+    count = len(items[0].labels) if heads else 1
+    refuse(
+        [
+            f"{item.where}: {len(item.labels)} labels"
+            for item in items
+            if heads and len(item.labels) != count
+        ],
+        len(items),
+        f"Expected {count}, one a head, as {items[0].where} has.",
+    )
+    files = [file.strip() for file in map_files.split(",")] if map_files else [""] * count
+    if len(files) != count:
+        raise InputError(f"data.label_map is {map_files!r}; expected {count} files.")
+    maps, columns = [], []
+    for head, file in enumerate(files):
+        column = [item.labels[head : head + 1] if heads else item.labels for item in items]
+        names, index = _label_map(items, column, naming, file, numbers)
+        maps.append(names)
+        columns.append([tuple(index[label] for label in labels) for labels in column])
+    return tuple(maps), [sum(parts, ()) for parts in zip(*columns, strict=True)]
+
+
+def _label_map(
+    items: Sequence[Labelled], column: list[tuple[str, ...]], naming: int, file: str, numbers: bool
+) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Returns the names of the classes, and the index of every label that is used."""
+    names, base = read_label_map(file) if file else ((), 0)
+    used = {label for labels in column for label in labels}
+    whole = [label for label in used if re.fullmatch(r"[+-]?\d+", label)]
+    if numbers and 2 * len(whole) > len(used) and not set(names) >= used:
+        index = {label: int(label) - base for label in whole}
+        if not names:
+            names = _numbered(items, index)
+        index = {label: i for label, i in index.items() if 0 <= i < len(names)}
+        expected = f"a whole number from {base} to {base + len(names) - 1}"
+    else:
+        if not names:
+            names = tuple(sorted({label for labels in column[:naming] for label in labels}))
+        index = {name: i for i, name in enumerate(names)}
+        expected = f"one of {len(names)} names ({', '.join(names[:3])} ...)"
+    refuse(
+        [
+            f"{item.where}: label {label!r}"
+            for item, labels in zip(items, column, strict=True)
+            for label in labels
+            if label not in index
+        ],
+        len(items),
+        f"Expected {expected}, by {file or 'the training videos'}.",
+    )
+    return names, index
+
+
+def _numbered(items: Sequence[Labelled], index: dict[str, int]) -> tuple[str, ...]:
+    """Returns the label map of numbers that nobody has named."""
+    lowest, highest = min(index.values()), max(index.values())
+    if highest >= _MOST_CLASSES:
+        where = next(item.where for item in items for i in item.labels if index.get(i) == highest)
+        raise InputError(f"{where}: label {highest}; expected a class number, counted from 0.")
+    if lowest == 1:
+        raise InputError(
+            f"The lowest label is 1 (first: {items[0].where}); expected classes counted from 0. "
+            "Subtract 1, or set data.label_map to a file of `number name` lines from 1."
+        )
+    return tuple(str(i) for i in range(highest + 1))

@@ -1,0 +1,354 @@
+"""Batches of decoded clips for this host: tf.data around the decoding processes.
+
+Everything about a clip is a pure function of (seed, position): position p is place p % n of
+epoch p // n, whose order is a permutation drawn from (seed, epoch), and what is drawn for the clip
+comes from (seed, epoch, place). So there is no shuffle buffer and no state to save, and neither
+workers nor hosts change what is seen. Step s is positions s * batch_size and up; each host takes
+a run of them.
+
+A tf.data iterator that is alive when Python ends hangs the process (its threads wait for the
+interpreter lock that its destructor holds), so batches come from context managers, which end
+the decoding and destroy the iterator whatever happens inside.
+"""
+
+import contextlib
+import functools
+import math
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from vivit_jax import config
+from vivit_jax.data.bad_videos import BadVideos
+from vivit_jax.data.clips import TRAINING_KINDS, Sampling
+from vivit_jax.data.geometry import Geometry
+from vivit_jax.data.pool import DecodeFailure, DecodePool
+from vivit_jax.data.sources import Source
+from vivit_jax.data.worker import Task
+from vivit_jax.errors import InputError
+from vivit_jax.host_tensorflow import host_tensorflow
+
+_TRAIN, _TEST = 0, 1  # so that training and testing never draw alike
+_BATCHES_AHEAD = 2
+_CALLS_WAITING = 2  # calls beyond one a worker, so that none waits for its pixels to be copied
+_ENDLESS = 2**40  # steps
+
+Batch = dict[str, np.ndarray]
+
+
+@functools.lru_cache(maxsize=2)
+def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
+    """Returns the order of an epoch's examples: a permutation of range(size)."""
+    return np.random.default_rng([seed, epoch]).permutation(size)
+
+
+def train_views(data: config.Data) -> tuple[Sampling, Geometry]:
+    """Returns which moments and which part of the picture a training clip is."""
+    if data.sampling not in TRAINING_KINDS:
+        raise InputError(
+            f"data.sampling is {data.sampling!r}; expected one of {', '.join(TRAINING_KINDS)}."
+        )
+    return _sampling(data, data.sampling, 1), Geometry(
+        size=data.image_size,
+        crop=data.crop,
+        area=data.crop_area,
+        aspect=data.crop_aspect,
+        resize=data.resize,
+        jitter=data.scale_jitter,
+    )
+
+
+def eval_views(
+    data: config.Data, clips: int, crops: int, resize: int = 0
+) -> tuple[Sampling, Geometry]:
+    """Returns which moments and which parts of the picture a video is judged by.
+
+    Args:
+      data: how clips are made.
+      clips: clips of a video.
+      crops: crops of a clip: 1 or 3.
+      resize: short side before the crop, pixels; 0 means data.image_size.
+    """
+    kind = "segment_views" if data.sampling == "segments" else "views"
+    geometry = Geometry(size=data.image_size, resize=resize, test_crops=crops)
+    return _sampling(data, kind, clips), geometry
+
+
+def _sampling(data: config.Data, kind: str, clips: int) -> Sampling:
+    """Returns what training and judging choose moments by alike."""
+    return Sampling(
+        frames=data.frames,
+        stride=data.stride,
+        fps=data.fps,
+        kind=kind,
+        views=clips,
+        short_videos=data.short_videos,
+        frame_order=data.frame_order,
+    )
+
+
+@contextlib.contextmanager
+def train_batches(
+    source: Source,
+    data: config.Data,
+    *,
+    seed: int,
+    num_outputs: int = 0,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    workdir: pathlib.Path | None = None,
+) -> Iterator["Batches"]:
+    """Yields this host's share of the training batches, from a step on, without end.
+
+    A batch is {"video": uint8 [b T H W 3], "label": see below, "valid": bool [b], "position":
+    uint32 [b], "index": int32 [b]} with b = batch_size / process_count. A label is int32 [b],
+    for data.labels "heads" int32 [b heads], for "multi" float32 [b K], multi-hot. A video that
+    cannot be read is zeros and not valid.
+
+    Args:
+      source: the training videos.
+      data: how clips are made; batch_size is over all hosts.
+      seed: of the order and of everything drawn.
+      num_outputs: K; read for data.labels "multi".
+      start_step: the first batch's.
+      process_index: this host's number.
+      process_count: hosts.
+      workdir: where bad_videos.jsonl goes.
+
+    Raises:
+      InputError: from `next`, when more than data.max_bad of the videos cannot be read.
+    """
+    share = _share(data.batch_size, process_count)
+    size = len(source)
+
+    def place(local: int) -> tuple[int, int, tuple[int, ...]]:
+        step, offset = divmod(local, share)
+        position = step * data.batch_size + process_index * share + offset
+        epoch, place = divmod(position, size)
+        index = int(epoch_order(seed, epoch, size)[place])
+        return position, index, (_TRAIN, seed, epoch, place)
+
+    bad = BadVideos(workdir, "train", process_index)
+    reader = _Reader(source, data, train_views(data), num_outputs, place, bad)
+    with _open(reader, range(start_step, _ENDLESS), share) as batches:
+        yield batches
+
+
+@contextlib.contextmanager
+def eval_batches(
+    source: Source,
+    data: config.Data,
+    *,
+    clips: int,
+    crops: int,
+    batch_size: int,
+    resize: int = 0,
+    num_outputs: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    workdir: pathlib.Path | None = None,
+    split: str = "eval",
+) -> Iterator["Batches"]:
+    """Yields this host's share of one pass over all videos, each once over all hosts.
+
+    A batch is {"video": uint8 [b V T H W 3] (clip by clip, then crop by crop), "label", "valid":
+    bool [b], "index": int32 [b]}. The last is filled up: index -1, not valid. A video that cannot
+    be read keeps its index, is not valid, and is in `bad.records` of what is yielded.
+
+    Args:
+      source: the videos to judge by.
+      data: how clips are made.
+      clips: clips of a video.
+      crops: crops of a clip: 1 or 3.
+      batch_size: videos at once over all hosts.
+      resize: short side before the crop, pixels; 0 means data.image_size.
+      num_outputs: K; read for data.labels "multi".
+      process_index: this host's number.
+      process_count: hosts.
+      workdir: where bad_videos.jsonl goes.
+      split: as written there.
+    """
+    share = _share(batch_size, process_count)
+    size = len(source)
+
+    def place(local: int) -> tuple[int, int, tuple[int, ...]]:
+        step, offset = divmod(local, share)
+        index = step * batch_size + process_index * share + offset
+        return index, index if index < size else -1, (_TEST, index)
+
+    bad = BadVideos(workdir, split, process_index)
+    views = eval_views(data, clips, crops, resize)
+    reader = _Reader(source, data, views, num_outputs, place, bad)
+    with _open(reader, range(-(-size // batch_size)), share) as batches:
+        yield batches
+
+
+class Batches:
+    """An iterator over batches; `bad` is the record of those unreadable, as far as given."""
+
+    def __init__(self, dataset, reader: "_Reader", pool: DecodePool, steps: range):
+        self._iterator: Iterator = iter(dataset)
+        self._reader, self._pool, self._steps = reader, pool, steps
+        self.bad = reader.bad
+
+    def __len__(self) -> int:
+        """Returns how many batches there are; the same on every host."""
+        return len(self._steps)
+
+    def __iter__(self) -> "Batches":
+        """Returns itself."""
+        return self
+
+    def __next__(self) -> Batch:
+        """Returns the next batch, after its unreadable videos were recorded.
+
+        Raises:
+          InputError: in training, too many could not be read.
+        """
+        try:
+            values = next(self._iterator)
+        except StopIteration:
+            raise
+        except Exception as error:  # TensorFlow's wrapping of what happened in a thread of its own
+            raise self._reader.error or error from error
+        batch = {key: np.asarray(memoryview(value)) for key, value in values.items()}
+        self._reader.record(batch)
+        return batch
+
+    def close(self) -> None:
+        """Ends the decoding, then destroys the iterator while Python can still serve it."""
+        self._pool.close()
+        self._iterator = iter(())
+
+
+class _Reader:
+    """From a number of this host's sequence to an example's pixels and label."""
+
+    def __init__(
+        self,
+        source: Source,
+        data: config.Data,
+        views: tuple[Sampling, Geometry],
+        num_outputs: int,
+        place: Callable[[int], tuple[int, int, tuple[int, ...]]],
+        bad: BadVideos,
+    ):
+        self._source, self._data, self._views = source, data, views
+        self._place, self.bad = place, bad
+        sampling, geometry = views
+        self.testing = geometry.test_crops > 0
+        count = sampling.clips * geometry.boxes
+        size = (sampling.frames, geometry.size, geometry.size, 3)
+        self.shape = (count, *size) if self.testing else size
+        heads = source.example(0).label if data.labels == "heads" and len(source) else ()
+        self.label = {
+            "single": ((), np.int32),
+            "heads": ((len(heads),) if isinstance(heads, tuple) else (), np.int32),
+            "multi": ((num_outputs,), np.float32),
+        }[data.labels]
+        self.workers = data.workers
+        self.pool: DecodePool
+        self.error: BaseException | None = None
+        self._failures: dict[int, DecodeFailure] = {}
+
+    def load(self, local: np.int64):
+        """Returns video, label, valid, position and index: runs in TensorFlow's threads."""
+        try:
+            return self._load(int(local))
+        except BaseException as error:
+            self.error = error
+            raise
+
+    def record(self, batch: Batch) -> None:
+        """Records the unreadable videos of a batch, in its order; takes its positions if testing.
+
+        Raises:
+          InputError: in training, too many could not be read.
+        """
+        for valid, index, position in zip(
+            batch["valid"], batch["index"], batch["position"], strict=True
+        ):
+            self.bad.seen += index >= 0
+            if index >= 0 and not valid:
+                failure = self._failures.pop(int(position))
+                self.bad.add(self._source.example(int(index)).id, failure)
+        if self.testing:
+            del batch["position"]
+        else:
+            batch["position"] = batch["position"].astype(np.uint32)
+            self.bad.check(self._data.max_bad, len(self._source))
+
+    def _load(self, local: int):
+        position, index, key = self._place(local)
+        label = np.zeros(*self.label)
+        pixels = DecodeFailure("padding", "")
+        if index >= 0:
+            example = self._source.example(index)
+            if self._data.labels == "multi":
+                label[list(np.atleast_1d(example.label))] = 1
+            else:
+                label[...] = example.label
+            pixels = self.pool.decode(Task(example.video, *self._views, key))
+        valid = isinstance(pixels, np.ndarray)
+        if not valid:
+            if index >= 0:
+                self._failures[position] = pixels
+            pixels = np.zeros(self.shape, np.uint8)
+        return (
+            pixels.reshape(self.shape),
+            label,
+            np.bool_(valid),
+            np.int64(position),
+            np.int32(index),
+        )
+
+
+@contextlib.contextmanager
+def _open(reader: _Reader, steps: range, share: int) -> Iterator[Batches]:
+    """Yields batches of `share` examples; ends the decoding processes at the end."""
+    workers = reader.workers or _cores()
+    with DecodePool(workers, math.prod(reader.shape)) as pool:
+        reader.pool = pool
+        tf = host_tensorflow()
+        kinds = (tf.uint8, reader.label[1], tf.bool, tf.int64, tf.int32)
+        shapes = (reader.shape, reader.label[0], (), (), ())
+        names = ("video", "label", "valid", "position", "index")
+
+        def load(local):
+            values = tf.numpy_function(reader.load, [local], kinds, stateful=False)
+            return {
+                name: tf.ensure_shape(value, shape)
+                for name, value, shape in zip(names, values, shapes, strict=True)
+            }
+
+        calls = workers + _CALLS_WAITING
+        dataset = tf.data.Dataset.range(steps.start * share, steps.stop * share)
+        dataset = dataset.map(load, num_parallel_calls=calls, deterministic=True)
+        dataset = dataset.batch(share, drop_remainder=True).prefetch(_BATCHES_AHEAD)
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        options.threading.private_threadpool_size = calls + 2  # for calls that only wait
+        batches = Batches(dataset.with_options(options), reader, pool, steps)
+        try:
+            yield batches
+        finally:
+            batches.close()
+
+
+def _cores() -> int:
+    """Returns how many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _share(batch_size: int, process_count: int) -> int:
+    """Returns this host's part of a batch."""
+    if batch_size < 1 or batch_size % process_count:
+        raise InputError(
+            f"A batch of {batch_size} cannot be shared by {process_count} hosts; "
+            "expected a multiple."
+        )
+    return batch_size // process_count

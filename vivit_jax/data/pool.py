@@ -1,0 +1,206 @@
+"""Decoding processes that may crash, hang or be killed without taking the training with them.
+
+Each worker has a pipe and a stretch of shared memory. A call takes an idle worker, waits for its
+answer with the interpreter lock released, and copies the pixels out. A worker that dies or takes
+too long costs the one video it was reading: it is replaced, and the call returns a DecodeFailure.
+"""
+
+import contextlib
+import math
+import mmap
+import os
+import pathlib
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from multiprocessing.connection import Connection, Pipe
+from typing import NamedTuple
+
+import numpy as np
+
+import vivit_jax
+from vivit_jax.data import worker
+from vivit_jax.errors import InputError
+
+_START_SECONDS = 60.0
+_PACKAGE_ROOT = pathlib.Path(vivit_jax.__file__).parents[1]
+
+
+class DecodeFailure(NamedTuple):
+    """Why a video gave no pixels; `cause` is DecodeError's, "crashed" or "timeout"."""
+
+    cause: str
+    message: str
+
+
+class DecodePool:
+    """A fixed number of decoding processes, as a context manager; safe to call from any thread."""
+
+    def __init__(self, workers: int, clip_bytes: int, timeout: float = 60.0):
+        """Makes a pool; entering it starts the processes.
+
+        Args:
+          workers: processes.
+          clip_bytes: most bytes of pixels that one task gives.
+          timeout: seconds that one video may take.
+        """
+        self._workers = [_Worker(clip_bytes, timeout) for _ in range(workers)]
+        self._idle: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
+        self._closed = False
+
+    def __enter__(self) -> "DecodePool":
+        """Starts the processes; they come up while other things happen."""
+        for member in self._workers:
+            member.start()
+            self._idle.put(member)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        """Ends the processes at once; calls that wait return a failure."""
+        self.close()
+
+    def close(self) -> None:
+        """Ends the processes at once, whatever they are doing; a second call does nothing."""
+        self._closed = True
+        self._idle.put(None)
+        for member in self._workers:
+            member.close()
+
+    def decode(self, task: worker.Task) -> np.ndarray | DecodeFailure:
+        """Returns the views of the task's video: uint8 [V T H W 3], or why there are none."""
+        member = self._idle.get()
+        if member is None:  # closed; pass the word on to the next that waits
+            self._idle.put(None)
+            return DecodeFailure("closed", "the pool was closed")
+        try:
+            return member.decode(task)
+        except _Broken as broken:
+            if self._closed:
+                return DecodeFailure("closed", "the pool was closed")
+            member.restart()
+            return DecodeFailure(broken.cause, broken.message)
+        finally:
+            self._idle.put(member)
+
+    def processes(self) -> list[int]:
+        """Returns the process ids of the workers."""
+        return [member.process.pid for member in self._workers]
+
+
+class _Broken(Exception):
+    """A worker that will not answer."""
+
+    def __init__(self, cause: str, message: str):
+        super().__init__(cause, message)
+        self.cause, self.message = cause, message
+
+
+class _Worker:
+    """One process with its pipe and memory; used by one thread at a time, closed by any."""
+
+    def __init__(self, clip_bytes: int, timeout: float):
+        self._timeout = timeout
+        self._file = _memory_file(clip_bytes)
+        self._memory = np.frombuffer(mmap.mmap(self._file, clip_bytes), np.uint8)
+        self._lock = threading.Lock()
+        self._ready = False
+        self._closed = False
+        self._pipe: Connection
+        self.process: subprocess.Popen
+
+    def start(self) -> None:
+        """Starts the process."""
+        with self._lock:
+            if self._closed:
+                return
+            self._ready = False
+            self._pipe, far_end = Pipe()
+            with far_end:
+                fds = (far_end.fileno(), self._file)
+                limit = int(2 * self._timeout) + 1
+                paths = [str(_PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", worker.__name__, *map(str, (*fds, limit))],
+                    pass_fds=fds,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,  # a command's output is the command's own
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                )
+
+    def decode(self, task: worker.Task) -> np.ndarray | DecodeFailure:
+        """Returns the answer to a task.
+
+        Raises:
+          _Broken: the process died or was too slow.
+          RuntimeError: the process cannot be started.
+        """
+        if self._ready and self.process.poll() is not None:
+            self.restart()  # it died idle: no video's fault
+        if not self._ready:
+            self._receive(_START_SECONDS)
+            self._ready = True
+        try:
+            self._pipe.send(task)
+        except OSError as error:
+            raise self._death() from error
+        cause, detail = self._receive(self._timeout)
+        if cause:
+            return DecodeFailure(cause, detail)
+        return self._memory[: math.prod(detail)].reshape(detail).copy()
+
+    def restart(self) -> None:
+        """Replaces the process."""
+        self.process.kill()
+        self.process.wait()
+        self._pipe.close()
+        self.start()
+
+    def close(self) -> None:
+        """Ends the process for good."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self.process.kill()
+            self.process.wait()
+            os.close(self._file)
+
+    def _receive(self, seconds: float):
+        """Returns the next message of the process."""
+        try:
+            if self._pipe.poll(seconds):
+                return self._pipe.recv()
+        except (OSError, EOFError) as error:
+            raise self._death() from error
+        raise _Broken("timeout", f"the decoder took longer than {seconds:g} s")
+
+    def _death(self) -> Exception:
+        """Returns how the process ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(5.0)
+        code = self.process.poll()
+        how = f"signal {signal.Signals(-code).name}" if code and code < 0 else f"exit code {code}"
+        if self._ready or self._closed:
+            return _Broken("crashed", f"the decoder ended with {how}")
+        return RuntimeError(f"a decoding process ended with {how} while it started")
+
+
+def _memory_file(size: int) -> int:
+    """Returns the descriptor of an unnamed file of reserved bytes: in memory, if it has room."""
+    reserve = getattr(os, "posix_fallocate", lambda fd, _, length: os.ftruncate(fd, length))
+    for folder in ("/dev/shm", tempfile.gettempdir()):
+        if os.path.isdir(folder):
+            descriptor, path = tempfile.mkstemp(dir=folder)
+            os.unlink(path)
+            try:
+                reserve(descriptor, 0, size)
+                return descriptor
+            except OSError:  # full, as the 64 MB of a container soon are
+                os.close(descriptor)
+    raise InputError(
+        f"No room for {size / 1e6:.0f} MB of clips in /dev/shm or {tempfile.gettempdir()}; "
+        "free some, or lower data.workers or the number of views."
+    )

@@ -1,0 +1,248 @@
+"""Which videos there are, with their labels: random access to a folder or to list files.
+
+A source knows its length and gives example i for any i; everything about order, clips and pixels
+is decided elsewhere. An example's id is its path below the root: it is what splits are drawn by,
+what refused videos are reported by, and two files of one name in two folders have two.
+"""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from vivit_jax import config
+from vivit_jax.data.labels import index_labels
+from vivit_jax.data.lists import VIDEO_EXTENSIONS, Row, read_list, refuse
+from vivit_jax.errors import InputError
+
+_EVAL_FOLDERS = ("val", "valid", "validation", "eval", "test")  # the first that exists is used
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """A labelled video.
+
+    Attributes:
+      id: path below the root, with forward slashes; unique.
+      video: path, or a file's content.
+      label: index into the label map; several for data.labels "multi" and "heads".
+    """
+
+    id: str
+    video: str | bytes
+    label: int | tuple[int, ...]
+
+
+class Source(Protocol):
+    """Examples by number."""
+
+    def __len__(self) -> int:
+        """Returns how many there are."""
+        ...
+
+    def example(self, index: int, /) -> Example:
+        """Returns one of them."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """A source whose examples are known from the start."""
+
+    examples: Sequence[Example]
+
+    def __len__(self) -> int:
+        """Returns how many there are."""
+        return len(self.examples)
+
+    def example(self, index: int, /) -> Example:
+        """Returns one of them."""
+        return self.examples[index]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """The videos of an experiment.
+
+    Attributes:
+      train: to learn from.
+      eval: held out; empty where none were.
+      label_maps: the names of the labels; one map a head for data.labels "heads", else one.
+    """
+
+    train: Source
+    eval: Source
+    label_maps: tuple[tuple[str, ...], ...]
+
+    @property
+    def label_map(self) -> tuple[str, ...]:
+        """The names of the labels (of the first head)."""
+        return self.label_maps[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """A video whose label is still a name or a number in words."""
+
+    id: str
+    path: str
+    labels: tuple[str, ...]
+    where: str  # for messages
+
+
+def open_sources(data: config.Data) -> Sources:
+    """Returns the training and held-out videos that `data` describes.
+
+    Raises:
+      InputError: there is no video to train on, or a path, label or line cannot be used.
+    """
+    if data.labels not in ("single", "multi", "heads"):
+        raise InputError(f"data.labels is {data.labels!r}; expected single, multi or heads.")
+    if not 0 <= data.holdout < 1:
+        raise InputError(f"data.holdout is {data.holdout}; expected at least 0 and below 1.")
+    if data.eval_list and not data.train_list:
+        raise InputError("data.eval_list is set and data.train_list is not; give both, or only it.")
+    found = _from_lists(data) if data.train_list else _from_folder(data)
+    train, held_out = found if found[1] else split_by_hash(found[0], data.holdout)
+    if not train:
+        raise InputError(
+            f"All {len(held_out)} videos fell among the held-out; lower data.holdout "
+            f"({data.holdout}), add videos, or split them yourself."
+        )
+    items = [*train, *held_out]
+    maps, indices = index_labels(
+        items,
+        naming=len(train) if found[1] else len(items),
+        map_files=data.label_map,
+        heads=data.labels == "heads",
+        numbers=bool(data.train_list),
+    )
+    examples = [
+        Example(item.id, item.path, label if data.labels != "single" else label[0])
+        for item, label in zip(items, indices, strict=True)
+    ]
+    return Sources(Listed(examples[: len(train)]), Listed(examples[len(train) :]), maps)
+
+
+def split_by_hash(items: Sequence[_Found], holdout: float) -> tuple[list[_Found], list[_Found]]:
+    """Returns training and held-out videos, drawn by their ids alone.
+
+    A video stays where it is for ever: neither the seed nor the other videos move it.
+    """
+    parts: tuple[list[_Found], list[_Found]] = ([], [])
+    for item in items:
+        digest = hashlib.blake2b(item.id.encode("utf-8", "surrogateescape"), digest_size=8)
+        parts[int.from_bytes(digest.digest()) / 2**64 < holdout].append(item)
+    return parts
+
+
+def _from_folder(data: config.Data) -> tuple[list[_Found], list[_Found]]:
+    """Returns training and held-out videos of data.root; none of these without split folders."""
+    if not data.root:
+        raise InputError(
+            "data.root and data.train_list are empty; set data.root to a folder of class folders, "
+            "or data.train_list to a file of `path label` lines."
+        )
+    if not os.path.isdir(data.root):
+        raise InputError(f"data.root is {data.root!r}, which is not a folder; check the path.")
+    root = os.path.realpath(data.root)
+    names = {entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."}
+    if "train" not in names or names - {"train", *_EVAL_FOLDERS}:
+        return _class_folders(root, root), []
+    train = _class_folders(os.path.join(root, "train"), root)
+    for name in _EVAL_FOLDERS:
+        if name in names:
+            held_out = _class_folders(os.path.join(root, name), root)
+            known = {item.labels for item in train}
+            refuse(
+                [
+                    item.where
+                    for item in held_out
+                    if not data.label_map and item.labels not in known
+                ],
+                len(held_out),
+                f"Their class folders are in {name} but not in train; add them there too.",
+            )
+            return train, held_out
+    return train, []
+
+
+def _class_folders(folder: str, root: str) -> list[_Found]:
+    """Returns the videos below the class folders of a folder, in the order of their ids."""
+    found = []
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.is_dir() and entry.name[0] != ".":
+            for path in _videos_below(entry.path, root):
+                identity = pathlib.PurePath(path).relative_to(root).as_posix()
+                found.append(_Found(identity, path, (entry.name,), path))
+    if not found:
+        raise InputError(
+            f"No videos below {folder}; expected class folders with files of these kinds: "
+            f"{' '.join(sorted(VIDEO_EXTENSIONS))}."
+        )
+    return found
+
+
+def _videos_below(folder: str, root: str) -> Iterator[str]:
+    """Yields the paths of the videos below a folder, sorted; links may not leave the root."""
+    if os.path.islink(folder):
+        real = os.path.realpath(folder)
+        if os.path.commonpath([real, root]) != root:
+            raise InputError(f"{folder} is a link that leaves data.root; use a list file for it.")
+        if os.path.commonpath([real, os.path.dirname(folder)]) == real:
+            return  # a loop
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.is_dir():
+            yield from _videos_below(entry.path, root)
+        elif os.path.splitext(entry.name)[1].lower() in VIDEO_EXTENSIONS:
+            if entry.is_symlink() and os.path.commonpath([os.path.realpath(entry), root]) != root:
+                raise InputError(
+                    f"{entry.path} is a link that leaves data.root; use a list file for it."
+                )
+            yield entry.path
+
+
+def _from_lists(data: config.Data) -> tuple[list[_Found], list[_Found]]:
+    """Returns training and held-out videos of the list files; none of these without a list."""
+    lists = [read_list(file, data.labels) for file in (data.train_list, data.eval_list) if file]
+    rows = [row for rows in lists for row in rows]
+    found = [_find(row, data.root) for row in rows]
+    with concurrent.futures.ThreadPoolExecutor(16) as threads:  # a network disk is slow to tell
+        exists = list(threads.map(os.path.exists, [item.path for item in found]))
+    refuse(
+        [
+            f"{item.where}: no such file: {item.path}"
+            for item, there in zip(found, exists, strict=True)
+            if not there
+        ],
+        len(rows),
+        "Relative paths start at data.root or, where that is empty, at the list's own folder.",
+    )
+    first: dict[str, str] = {}
+    refuse(
+        [
+            f"{item.where}: {item.id!r} was on {first[item.id]}"
+            for item in found
+            if first.setdefault(item.id, item.where) != item.where
+        ],
+        len(rows),
+        "A video is listed once: several labels stand on one line (data.labels=multi), and no "
+        "video is both trained on and held out.",
+    )
+    return found[: len(lists[0])], found[len(lists[0]) :]
+
+
+def _find(row: Row, root: str) -> _Found:
+    """Returns the video of a row: its id, and where it is."""
+    base = os.path.abspath(root or os.path.dirname(row.file))
+    path = os.path.normpath(os.path.join(base, row.path))
+    inside = os.path.commonpath([path, base]) == base
+    if not inside and not os.path.isabs(row.path):
+        raise InputError(
+            f"{row.where}: {row.path!r} leaves {base}; set data.root to a folder above it."
+        )
+    identity = os.path.relpath(path, base) if inside else path
+    return _Found(pathlib.PurePath(identity).as_posix(), path, row.labels, row.where)

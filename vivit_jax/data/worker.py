@@ -1,0 +1,67 @@
+"""A decoding process: `python -m vivit_jax.data.worker PIPE MEMORY SECONDS`, started by the pool.
+
+Tasks come through a pipe and short answers go back; pixels go through shared memory and are never
+pickled. It is a fresh interpreter, neither a fork of the training process (whose libraries do not
+survive one) nor a re-run of its main module, and it imports neither JAX nor TensorFlow. When the
+training process is gone, however it went, the pipe ends and so does the worker.
+"""
+
+import mmap
+import os
+import signal
+import sys
+from multiprocessing.connection import Connection
+from typing import NamedTuple
+
+import numpy as np
+
+from vivit_jax.data.clips import Sampling
+from vivit_jax.data.decode import DecodeError, read_views
+from vivit_jax.data.geometry import Geometry
+
+
+class Task(NamedTuple):
+    """One video to read; the arguments of decode.read_views."""
+
+    video: str | bytes
+    sampling: Sampling
+    geometry: Geometry
+    key: tuple[int, ...]
+
+
+def answer(task: Task, memory: np.ndarray) -> tuple[str, tuple[int, ...] | str]:
+    """Returns ("", shape of the pixels now in memory), or (cause, message)."""
+    try:
+        pixels = read_views(*task)
+    except DecodeError as error:
+        return error.cause, error.message
+    except Exception as error:  # a fault of the file's that nobody has met yet
+        return "unreadable", f"{type(error).__name__}: {error}"
+    memory[: pixels.size] = pixels.ravel()
+    return "", pixels.shape
+
+
+def serve(pipe: Connection, memory: np.ndarray, seconds: int) -> None:
+    """Answers tasks until the pipe ends; a task of more than `seconds` ends the process."""
+    pipe.send("ready")
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:
+            return
+        signal.alarm(seconds)  # kills, should nobody be left to do it
+        reply = answer(task, memory)
+        signal.alarm(0)
+        pipe.send(reply)
+
+
+def main(arguments: list[str]) -> None:
+    """Serves over the inherited file descriptors."""
+    pipe, memory, seconds = (int(argument) for argument in arguments)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process
+    size = os.fstat(memory).st_size
+    serve(Connection(pipe), np.frombuffer(mmap.mmap(memory, size), np.uint8), seconds)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,46 @@
+"""What a forward pass costs: multiply-accumulates of its matrix products, by arithmetic.
+
+The papers' "FLOPs" are these, for one view: patch embedding, dense layers, attention scores and
+weighted values, head; not norms, softmax, activations or additions. Counting from the fields,
+and not from a compiled program, stays right under scan and remat, which compilers count once.
+"""
+
+import math
+
+from vivit_jax.models.attention import ARRANGEMENTS
+from vivit_jax.models.video_transformer import BY_SLOT, VideoTransformer
+
+
+def multiply_accumulates(
+    encoder: VideoTransformer, frames: int, image_size: int, num_classes: int = 0
+) -> int:
+    """Returns the multiply-accumulates of one clip's forward pass.
+
+    Args:
+      frames: of the clip.
+      image_size: its height and width, pixels.
+      num_classes: of a linear head on the summary; 0 for none.
+    """
+    width, depth, _, _ = encoder.dims
+    t, rows, columns = encoder.grid(frames, image_size, image_size)
+    s = rows * columns
+    total = t * s * math.prod(encoder.tubelet) * 3 * width + width * num_classes
+    if encoder.attention not in BY_SLOT:
+        return total + depth * _block(encoder, encoder.attention, t, s)
+    total += t * depth * _block(encoder, "joint", 1, s)
+    if encoder.attention == "factorised_encoder":
+        total += encoder.temporal_depth * _block(encoder, "joint", t, 1)
+    return total
+
+
+def _block(encoder: VideoTransformer, arrangement: str, t: int, s: int) -> int:
+    """Of one block on t slots of s tokens, and the class token where there is one."""
+    width, _, _, mlp_dim = encoder.dims
+    classes = int(encoder.pool == "class_token")
+    total = 2 * (classes + t * s) * width * mlp_dim
+    for step in ARRANGEMENTS[arrangement].steps:
+        taking_part = 0 if step.patches_only else classes
+        projections = 4 + step.zero_dense  # query, key, value, out
+        total += projections * (taking_part + t * s) * width**2
+        total += 2 * round(step.pairs(taking_part, t, s) * width)
+    return total

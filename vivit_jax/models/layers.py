@@ -1,0 +1,208 @@
+"""The layers that every video transformer here is built of.
+
+Parameters are float32; `dtype` is what matrices are multiplied in. Norms, softmax and positions
+are float32 whatever it is. Every random choice comes from the "dropout" stream.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from vivit_jax.models.attention import ARRANGEMENTS, Attend, Grid, attend
+from vivit_jax.models.inflate import TUBELET_INITS
+
+dense_init = nn.initializers.xavier_uniform()
+mlp_bias_init = nn.initializers.normal(1e-6)
+GELUS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "tanh": lambda x: jax.nn.gelu(x, approximate=True),
+    "erf": lambda x: jax.nn.gelu(x, approximate=False),
+}
+
+
+class Features(NamedTuple):
+    """What every encoder returns: its tokens, without the class token, and one vector a clip."""
+
+    tokens: Float[Array, "B N D"]
+    summary: Float[Array, "B D"]
+
+
+def drop_path(
+    x: Float[Array, "rows N D"],
+    rate: float | Float[Array, ""],
+    key: PRNGKeyArray,
+    *,
+    examples: int,
+    rescaled: bool,
+) -> Float[Array, "rows N D"]:
+    """Returns x with the rows of some examples zeroed (Huang et al. 2016).
+
+    Args:
+      rate: probability that an example is dropped.
+      examples: how many the rows belong to, as "(examples repeats)"; one draw for each.
+      rescaled: divide what is kept by 1 - rate.
+    """
+    kept = jax.random.bernoulli(key, 1 - rate, (examples,)).astype(jnp.float32)
+    kept = jnp.repeat(kept / (1 - rate) if rescaled else kept, len(x) // examples)
+    return x * kept[:, None, None].astype(x.dtype)
+
+
+def matmul(x: Float[Array, "... K"], kernel: Float[Array, "K M"]) -> Float[Array, "... M"]:
+    """Returns x @ kernel.
+
+    XLA's CPU backend transposes both factors of the kernel's gradient where x has several leading
+    axes, which doubles its time; other backends don't, and keep the axes apart for sharding.
+    """
+    if jax.default_backend() != "cpu":
+        return x @ kernel
+    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[1])
+
+
+class Dense(nn.Module):
+    """A linear map of the last axes, which has flax's DenseGeneral's parameters.
+
+    Attributes:
+      features: shape that replaces those axes.
+      axes: how many there are.
+    """
+
+    features: tuple[int, ...]
+    dtype: str
+    axes: int = 1
+    kernel_init: nn.initializers.Initializer = dense_init
+    bias_init: nn.initializers.Initializer = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Returns the mapped array, in `dtype`."""
+        kept, inputs = x.shape[: -self.axes], x.shape[-self.axes :]
+        flat = (math.prod(inputs), math.prod(self.features))
+        kernel = self.param(
+            "kernel",
+            lambda key: self.kernel_init(key, flat, jnp.float32).reshape(*inputs, *self.features),
+        )
+        bias = self.param("bias", self.bias_init, self.features)
+        x = x.astype(self.dtype).reshape(*kept, flat[0])
+        y = matmul(x, kernel.astype(self.dtype).reshape(flat))
+        y += bias.astype(self.dtype).reshape((1,) * len(kept) + (flat[1],))
+        return y.reshape(*kept, *self.features)
+
+
+class Tubelets(nn.Module):
+    """Each (frames, rows, columns) box of pixels to one token.
+
+    Equal to a convolution whose stride is its kernel; a matrix product is faster on a CPU.
+    """
+
+    width: int
+    tubelet: tuple[int, int, int]
+    tubelet_init: str
+    dtype: str
+
+    @nn.compact
+    def __call__(self, video: Float[Array, "B T H W 3"]) -> Float[Array, "B N D"]:
+        """Returns the tokens in raster order: slots, rows, columns."""
+        f, r, c = self.tubelet
+        kernel = self.param("kernel", TUBELET_INITS[self.tubelet_init], (f, r, c, 3, self.width))
+        bias = self.param("bias", nn.initializers.zeros, (self.width,))
+        patches = rearrange(
+            video.astype(self.dtype),
+            "b (t f) (i r) (j c) ch -> b (t i j) (f r c ch)",
+            f=f,
+            r=r,
+            c=c,
+        )
+        kernel = rearrange(kernel.astype(self.dtype), "f r c ch d -> (f r c ch) d")
+        return matmul(patches, kernel) + bias.astype(self.dtype)[None, None]
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention in one of an arrangement's steps."""
+
+    heads: int
+    step: Attend
+    dropout: float
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B N D"], grid: Grid, train: bool) -> Float[Array, "B N D"]:
+        """Returns what each token gathers; `grid` is (time slots, tokens in each)."""
+        width = x.shape[-1]
+        shape = (self.heads, width // self.heads)
+        q, k, v = (Dense(shape, self.dtype, name=name)(x) for name in ("query", "key", "value"))
+
+        def core(q, k, v):
+            key = self.make_rng("dropout") if train and self.dropout else None
+            return attend(q, k, v, dropout=self.dropout, key=key)
+
+        y = self.step.over(q, k, v, grid, core)
+        out_init = nn.initializers.zeros if self.step.zero_out else dense_init
+        return Dense((width,), self.dtype, axes=2, kernel_init=out_init, name="out")(y)
+
+
+class Block(nn.Module):
+    """Pre-norm block: the attention steps of an arrangement, then an MLP, each a residual."""
+
+    heads: int
+    mlp_dim: int
+    arrangement: str
+    gelu: str
+    norm_eps: float
+    dropout: float
+    attention_dropout: float
+    drop_path_rescaled: bool
+    dtype: str
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "rows N D"],
+        grid: Grid,
+        drop_rate: float | Float[Array, ""],
+        *,
+        examples: int,
+        train: bool,
+    ) -> Float[Array, "rows N D"]:
+        """Returns the tokens after one block.
+
+        Args:
+          grid: (time slots, tokens in each); a token more than their product is a class token.
+          drop_rate: of drop path.
+          examples: how many the rows belong to, as "(examples repeats)".
+          train: whether to drop anything.
+        """
+
+        def drop(y):
+            if not train or (isinstance(drop_rate, float) and drop_rate == 0):
+                return y
+            key = self.make_rng("dropout")
+            return drop_path(y, drop_rate, key, examples=examples, rescaled=self.drop_path_rescaled)
+
+        dropout = nn.Dropout(self.dropout, deterministic=not train)
+        for i, step in enumerate(ARRANGEMENTS[self.arrangement].steps):
+            classes = x.shape[1] - grid[0] * grid[1] if step.patches_only else 0
+            y = self.norm(f"attention_norm_{i}")(x[:, classes:])
+            attention = Attention(
+                self.heads, step, self.attention_dropout, self.dtype, name=f"attention_{i}"
+            )
+            y = drop(dropout(attention(y, grid, train)))
+            if step.zero_dense:  # after drop path, so that its bias is never dropped
+                zeros = nn.initializers.zeros
+                y = Dense((x.shape[-1],), self.dtype, kernel_init=zeros, name="zero_dense")(y)
+            y = x[:, classes:] + y
+            x = jnp.concatenate([x[:, :classes], y], axis=1) if classes else y
+        y = self.norm("mlp_norm")(x)
+        y = Dense((self.mlp_dim,), self.dtype, bias_init=mlp_bias_init, name="mlp_in")(y)
+        y = dropout(GELUS[self.gelu](y))
+        y = Dense((x.shape[-1],), self.dtype, bias_init=mlp_bias_init, name="mlp_out")(y)
+        return x + drop(dropout(y))
+
+    @nn.nowrap
+    def norm(self, name: str) -> nn.LayerNorm:
+        """A layer norm, computed in float32 and rounded at its end."""
+        return nn.LayerNorm(epsilon=self.norm_eps, dtype=self.dtype, name=name)

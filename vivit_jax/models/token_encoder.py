@@ -1,0 +1,128 @@
+"""The stack that every encoder, decoder and predictor here is: blocks between positions and a norm.
+
+Parameters of the blocks are stored apart, block by block, whether the stack is unrolled or scanned:
+a checkpoint does not know how it was compiled.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from einops import reduce
+from jaxtyping import Array, Float
+
+from vivit_jax.models.attention import Grid
+from vivit_jax.models.layers import Block, Features
+from vivit_jax.models.positions import POSITIONS, Axes
+
+REMATS = {  # what the forward pass keeps for the backward
+    "none": None,  # everything
+    "full": jax.checkpoint_policies.nothing_saveable,  # each block's input
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # and its dense layers
+}
+
+
+class TokenEncoder(nn.Module):
+    """A class token if wanted, positions, a stack of blocks, a closing norm.
+
+    Attributes:
+      block: makes a Block, given its name or parent.
+      depth: number of blocks.
+      positions: a row of positions.POSITIONS.
+      class_token: a learned token is the summary, in place of the mean over tokens.
+      average_rows: mean over the rows of an example, before the closing norm.
+      norm_eps: of the closing norm.
+      dropout: after the positions.
+      drop_path: of the last block; it rises linearly from 0 at the first.
+      dtype: of the blocks.
+      remat: a row of REMATS.
+      scan: compile one block, and loop over stacked parameters; they are stored apart anyhow.
+    """
+
+    block: Callable[..., Block]
+    depth: int
+    positions: str
+    class_token: bool
+    average_rows: bool
+    norm_eps: float
+    dropout: float
+    drop_path: float
+    dtype: str
+    remat: str
+    scan: bool
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "rows N D"], axes: Axes, *, examples: int, train: bool
+    ) -> Features:
+        """Encodes tokens in raster order over `axes`, which is (slots, rows, columns).
+
+        Args:
+          examples: how many clips the rows belong to, as "(examples repeats)".
+          train: whether to drop anything.
+        """
+        rows, _, width = x.shape
+        if self.class_token:
+            token = self.param("class_token", nn.initializers.zeros, (1, 1, width))
+            token = jnp.broadcast_to(token, (rows, 1, width)).astype(x.dtype)
+            x = jnp.concatenate([token, x], axis=1)
+        x = x + POSITIONS[self.positions](self.param, axes, int(self.class_token), width)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x.astype(self.dtype))
+        x = self.run_blocks(x, (axes[0], axes[1] * axes[2]), examples=examples, train=train)
+        if self.average_rows:
+            x = reduce(x, "(b r) n d -> b n d", "mean", b=examples)
+        x = nn.LayerNorm(epsilon=self.norm_eps, dtype=jnp.float32, name="norm")(x)
+        if self.class_token:
+            return Features(tokens=x[:, 1:], summary=x[:, 0])
+        return Features(tokens=x, summary=x.mean(axis=1))
+
+    @nn.nowrap
+    def run_blocks(
+        self, x: Float[Array, "rows N D"], grid: Grid, *, examples: int, train: bool
+    ) -> Float[Array, "rows N D"]:
+        """Runs the stack, block after block or as one scan."""
+        blocks = [self.block(name=f"block_{i}") for i in range(self.depth)]
+        rates = [self.drop_path * i / max(self.depth - 1, 1) for i in range(self.depth)]
+        options = {"grid": grid, "examples": examples, "train": train}
+        if self.scan and not self.is_initializing():
+            return self.run_scan(x, blocks, rates, options)
+        for block, rate in zip(blocks, rates, strict=True):
+
+            def run(block, x, rate=rate):
+                return block(x, drop_rate=rate, **options)
+
+            x = self.remat_of(nn.remat, run)(block, x)
+        return x
+
+    @nn.nowrap
+    def run_scan(
+        self,
+        x: Float[Array, "rows N D"],
+        blocks: list[Block],
+        rates: list[float],
+        options: dict[str, Any],
+    ) -> Float[Array, "rows N D"]:
+        """Runs the blocks as one, over their parameters laid along a new first axis."""
+        single = self.block(parent=None)
+        params = [block.variables["params"] for block in blocks]
+        params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+        dropping = options["train"] and self.has_rng("dropout")
+        keys = jax.random.split(self.make_rng("dropout"), self.depth) if dropping else None
+
+        def run(x: Any, step: Any) -> Any:
+            params, rate, key = step
+            rngs = None if key is None else {"dropout": key}
+            rate = rate if self.drop_path else 0.0  # known to be 0: nothing is drawn
+            return single.apply({"params": params}, x, drop_rate=rate, rngs=rngs, **options), None
+
+        run = self.remat_of(partial(jax.checkpoint, prevent_cse=False), run)
+        return jax.lax.scan(run, x, (params, jnp.asarray(rates), keys))[0]
+
+    @nn.nowrap
+    def remat_of(self, transform: Callable, function: Callable) -> Callable:
+        """The function, recomputed in the backward pass as far as `remat` says."""
+        policy = REMATS[self.remat]
+        return function if policy is None else transform(function, policy=policy)

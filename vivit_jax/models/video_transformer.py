@@ -1,0 +1,278 @@
+"""The video transformer: ViViT models 1 to 4, TimeSformer, and the plain ViT on tubelets.
+
+One field tells them apart:
+
+    attention=                    is
+    "joint"                       ViT on tubelets (VideoMAE, V-JEPA); ViViT model 1
+    "factorised_encoder"          ViViT model 2: space within each slot, then time over summaries
+    "factorised_self_attention"   ViViT model 3: time, then space, in every block
+    "factorised_dot_product"      ViViT model 4: half of the heads time, half space
+    "divided"                     TimeSformer: as model 3, and a class token
+    "space_only"                  TimeSformer's baseline: each slot apart, then the mean over slots
+
+Axes: B clips, T frames, H x W pixels; after the tubelets t time slots of S tokens, N = t * S,
+each of width D.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from einops import rearrange
+from jaxtyping import Array, Float, UInt8
+
+from vivit_jax.errors import InputError
+from vivit_jax.models.attention import ARRANGEMENTS
+from vivit_jax.models.inflate import TUBELET_INITS
+from vivit_jax.models.layers import GELUS, Block, Features, Tubelets
+from vivit_jax.models.positions import POSITIONS, Axes
+from vivit_jax.models.token_encoder import REMATS, TokenEncoder
+
+
+class Size(NamedTuple):
+    """What a letter stands for."""
+
+    width: int
+    depth: int
+    heads: int
+    mlp_dim: int
+
+
+SIZES = {
+    "mu": Size(32, 1, 2, 64),  # for tests
+    "Ti": Size(192, 12, 3, 768),
+    "S": Size(384, 12, 6, 1536),
+    "B": Size(768, 12, 12, 3072),
+    "L": Size(1024, 24, 16, 4096),
+    "H": Size(1280, 32, 16, 5120),
+    "g": Size(1408, 40, 16, 6144),
+}
+BY_SLOT = ("factorised_encoder", "space_only")  # joint attention within each time slot
+CHOICES = {
+    "size": tuple(SIZES),
+    "attention": (*ARRANGEMENTS, *BY_SLOT),
+    "positions": tuple(POSITIONS),
+    "pool": ("class_token", "mean"),
+    "tubelet_init": tuple(TUBELET_INITS),
+    "gelu": tuple(GELUS),
+    "dtype": ("float32", "bfloat16"),
+    "remat": tuple(REMATS),
+}
+
+
+def normalise(
+    video: UInt8[Array, "B T H W 3"] | Float[Array, "B T H W 3"],
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+) -> Float[Array, "B T H W 3"]:
+    """Returns uint8 pixels as (x / 255 - mean) / std; float pixels are taken as already so."""
+    if video.dtype != jnp.uint8:
+        return video
+    mean_, std_ = (jnp.asarray(x, jnp.float32).reshape(1, 1, 1, 1, 3) for x in (mean, std))
+    return (video.astype(jnp.float32) / 255 - mean_) / std_
+
+
+class VideoTransformer(nn.Module):
+    """Encodes a clip into token features and a summary.
+
+    Attributes:
+      size: a row of SIZES.
+      width: D; 0 for the size's own, as for the next three.
+      depth: number of blocks.
+      heads: of attention.
+      mlp_dim: hidden width of the MLPs.
+      tubelet: pixels that one token covers, as (frames, rows, columns).
+      attention: see the table above.
+      temporal_depth: blocks over time, which only "factorised_encoder" reads; with 0 its summary
+        is the mean over slots.
+      positions: a row of positions.POSITIONS.
+      pool: what the summary is, "class_token" or the "mean" over tokens.
+      dropout: after the positions, after each attention, and twice in each MLP.
+      attention_dropout: of attention weights.
+      drop_path: probability that an example skips a residual, at the last block; it rises
+        linearly from 0 at the first.
+      drop_path_rescaled: False for what ViViT's published code does, which scales nothing up for
+        what it drops.
+      tubelet_init: "lecun_normal", or an inflation: "average" or "central_frame".
+      gelu: "tanh" (ViViT) or "erf" (TimeSformer, VideoMAE, V-JEPA).
+      norm_eps: of every layer norm.
+      dtype: "float32" or "bfloat16", in which matrices are multiplied.
+      remat: what the backward pass recomputes: "none", "full" (everything) or "dots" (all but the
+        dense layers).
+      scan: compile one block and loop over it, where compiling all of them takes too long.
+      mean: of each colour, with which uint8 video is normalised; of [0, 1].
+      std: likewise.
+
+    Raises:
+      InputError: a field's value is none of its choices, or contradicts another's.
+    """
+
+    size: str = "B"
+    width: int = 0
+    depth: int = 0
+    heads: int = 0
+    mlp_dim: int = 0
+    tubelet: tuple[int, int, int] = (2, 16, 16)
+    attention: str = "joint"
+    temporal_depth: int = 4
+    positions: str = "learned"
+    pool: str = "class_token"
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    drop_path: float = 0.0
+    drop_path_rescaled: bool = True
+    tubelet_init: str = "lecun_normal"
+    gelu: str = "tanh"
+    norm_eps: float = 1e-6
+    dtype: str = "float32"
+    remat: str = "none"
+    scan: bool = False
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be built, before anything is."""
+        check(self)
+        super().__post_init__()
+
+    @property
+    def dims(self) -> Size:
+        """The size's numbers, each replaced by the field of its name where that is not 0."""
+        return Size(*(getattr(self, k) or v for k, v in SIZES[self.size]._asdict().items()))
+
+    @nn.nowrap
+    def grid(self, frames: int, height: int, width: int) -> Axes:
+        """Returns (time slots, rows, columns) of a clip's tokens.
+
+        Raises:
+          InputError: the tubelet does not divide the clip.
+        """
+        sides = {"frames": frames, "height": height, "width": width}
+        for (name, pixels), step in zip(sides.items(), self.tubelet, strict=True):
+            if pixels < step or pixels % step:
+                raise InputError(
+                    f"a clip's {name} = {pixels} cannot be cut into tubelets of {step}: "
+                    f"model.tubelet is {self.tubelet} (frames, rows, columns). "
+                    f"Choose a multiple of {step}, or another tubelet."
+                )
+        f, r, c = self.tubelet
+        return frames // f, height // r, width // c
+
+    @nn.compact
+    def __call__(
+        self,
+        video: UInt8[Array, "B T H W 3"] | Float[Array, "B T H W 3"],
+        *,
+        train: bool = False,
+    ) -> Features:
+        """Encodes a batch of clips.
+
+        Args:
+          video: uint8 pixels, or floats already normalised.
+          train: whether to drop anything; needs the "dropout" stream where a rate is not 0.
+
+        Returns:
+          float32 features. The tokens are all N in raster order, except that those of
+          "factorised_encoder" are its t slots, and those of "space_only" its S places.
+        """
+        clips, frames, height, width = video.shape[:4]
+        t, h, w = self.grid(frames, height, width)
+        x = normalise(video, self.mean, self.std)
+        x = Tubelets(self.dims.width, self.tubelet, self.tubelet_init, self.dtype, name="tubelets")(
+            x
+        )
+        if self.attention not in BY_SLOT:
+            blocks = self.encoder("blocks", self.dims.depth, self.attention)
+            return blocks(x, (t, h, w), examples=clips, train=train)
+
+        x = rearrange(x, "b (t s) d -> (b t) s d", t=t)
+        if self.attention == "space_only":
+            blocks = self.encoder("blocks", self.dims.depth, average_rows=True)
+            return blocks(x, (1, h, w), examples=clips, train=train)
+
+        space = self.encoder("space", self.dims.depth)
+        slots = space(x, (1, h, w), examples=clips, train=train).summary
+        slots = rearrange(slots, "(b t) d -> b t d", t=t)
+        if self.temporal_depth == 0:
+            return Features(tokens=slots, summary=slots.mean(axis=1))
+        time = self.encoder("time", self.temporal_depth)
+        return time(slots, (t, 1, 1), examples=clips, train=train)
+
+    @nn.nowrap
+    def encoder(
+        self, name: str, depth: int, arrangement: str = "joint", average_rows: bool = False
+    ) -> TokenEncoder:
+        """A token encoder with this model's fields."""
+        block = partial(
+            Block,
+            heads=self.dims.heads,
+            mlp_dim=self.dims.mlp_dim,
+            arrangement=arrangement,
+            gelu=self.gelu,
+            norm_eps=self.norm_eps,
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+            drop_path_rescaled=self.drop_path_rescaled,
+            dtype=self.dtype,
+        )
+        return TokenEncoder(
+            block=block,
+            depth=depth,
+            positions=self.positions,
+            class_token=self.pool == "class_token",
+            average_rows=average_rows,
+            norm_eps=self.norm_eps,
+            dropout=self.dropout,
+            drop_path=self.drop_path,
+            dtype=self.dtype,
+            remat=self.remat,
+            scan=self.scan,
+            name=name,
+        )
+
+
+def check(model: VideoTransformer) -> None:
+    """Refuses fields that are impossible, alone or together.
+
+    Raises:
+      InputError: names the field, its value, and what would do.
+    """
+    for field, choices in CHOICES.items():
+        value = getattr(model, field)
+        if value not in choices:
+            raise InputError(f"model.{field} = {value!r} is none of {', '.join(choices)}.")
+    for field in ("width", "depth", "heads", "mlp_dim", "temporal_depth"):
+        if getattr(model, field) < 0:
+            raise InputError(f"model.{field} = {getattr(model, field)} is below 0.")
+    for field in ("dropout", "attention_dropout", "drop_path"):
+        if not 0 <= getattr(model, field) < 1:
+            raise InputError(f"model.{field} = {getattr(model, field)} is not in [0, 1).")
+    if len(model.tubelet) != 3 or min(model.tubelet) < 1:
+        raise InputError(
+            f"model.tubelet = {model.tubelet} is not three positive numbers: frames, rows, columns."
+        )
+    if min(model.std) <= 0:
+        raise InputError(f"model.std = {model.std} must be above 0: pixels are divided by it.")
+    dims = model.dims
+    if dims.width % dims.heads:
+        raise InputError(
+            f"model.heads = {dims.heads} does not divide model.width = {dims.width}: "
+            "each head takes an equal part of the width."
+        )
+    if model.attention == "factorised_dot_product" and dims.heads % 2:
+        raise InputError(
+            f"model.heads = {dims.heads} is odd; model.attention = 'factorised_dot_product' gives "
+            "half of the heads to time and half to space."
+        )
+    if model.attention in BY_SLOT and model.positions == "separable":
+        raise InputError(
+            f"model.positions = 'separable' is for attention over whole clips; model.attention = "
+            f"{model.attention!r} has tables for space (and time) of its own: use 'learned'."
+        )
+    arrangement = ARRANGEMENTS.get(model.attention)
+    if model.pool == "class_token" and arrangement and not arrangement.class_token:
+        raise InputError(
+            f"model.pool = 'class_token' cannot be used with model.attention = "
+            f"{model.attention!r}, which has no place for a class token: use 'mean'."
+        )
