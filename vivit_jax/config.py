@@ -192,7 +192,8 @@ class Eval:
       batch_size: videos at once over all devices; 0 means as many as give about
         data.batch_size clips.
       strict: an unreadable video is an error.
-      best: the result by which the best checkpoint is kept.
+      best: the result by which the best checkpoint is kept; empty for top1, or for
+        mean_average_precision with data.labels="multi".
     """
 
     split: str = "eval"
@@ -202,7 +203,7 @@ class Eval:
     average: str = "softmax"
     batch_size: int = 0
     strict: bool = False
-    best: str = "top1"
+    best: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

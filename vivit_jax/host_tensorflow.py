@@ -9,6 +9,7 @@ def host_tensorflow():
     Call it before TensorFlow has run anything: it would take nearly all of a GPU's memory.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # unused here, and it says so at length
     import tensorflow as tf
 
     for kind in ("GPU", "TPU"):

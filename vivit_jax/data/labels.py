@@ -1,5 +1,6 @@
 """From the labels that folders and lists hold, names or numbers, to indices and a label map."""
 
+import pathlib
 import re
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,6 +8,7 @@ from typing import Protocol
 from vivit_jax.data.lists import read_label_map, refuse
 from vivit_jax.errors import InputError
 
+LABEL_MAP = "label_map.txt"  # in a run's workdir; with several heads label_map_0.txt and so on
 _MOST_CLASSES = 100_000  # a larger number is an identifier, not a class
 
 
@@ -59,6 +61,43 @@ def index_labels(
         maps.append(names)
         columns.append([tuple(index[label] for label in labels) for labels in column])
     return tuple(maps), [sum(parts, ()) for parts in zip(*columns, strict=True)]
+
+
+def keep_label_maps(workdir: pathlib.Path, maps: Sequence[Sequence[str]]) -> None:
+    """Writes the label maps of a run, a name a line; each file can be a data.label_map.
+
+    Raises:
+      InputError: the run has others already.
+    """
+    names = [f"label_map_{i}.txt" for i in range(len(maps))] if len(maps) > 1 else [LABEL_MAP]
+    files = [workdir / name for name in names]
+    if all(file.exists() for file in files):
+        for file, old, new in zip(files, read_label_maps(workdir), maps, strict=True):
+            if list(old) != list(new):
+                changed = sorted(set(old) ^ set(new)) or new
+                raise InputError(
+                    f"{file} has {len(old)} classes, and the videos now have {len(new)} or another "
+                    f"order (see {', '.join(changed[:3])}). A run keeps its classes: give "
+                    f"--config.data.label_map={file}, or take another --workdir."
+                )
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    for file, names in zip(files, maps, strict=True):
+        file.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+def read_label_maps(workdir: pathlib.Path) -> tuple[tuple[str, ...], ...]:
+    """Returns the label maps of a run.
+
+    Raises:
+      InputError: it has none.
+    """
+    files = [workdir / LABEL_MAP]
+    if not files[0].exists():
+        files = sorted(workdir.glob("label_map_*.txt"), key=lambda f: int(f.stem.split("_")[-1]))
+    if not files:
+        raise InputError(f"{workdir} has no {LABEL_MAP}; expected the workdir of a run.")
+    return tuple(tuple(file.read_text(encoding="utf-8").split("\n")[:-1]) for file in files)
 
 
 def _label_map(

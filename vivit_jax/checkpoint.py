@@ -1,0 +1,109 @@
+"""Checkpoints of a run, by Orbax: saved while training goes on, the newest and the best kept.
+
+A checkpoint is a step's whole TrainState, and its number is also the place in the data. One that
+was not finished when the process died has another name, and is cleared away at the next start.
+"""
+
+import pathlib
+from types import TracebackType
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from vivit_jax.errors import InputError
+
+FOLDER = "checkpoints"
+
+
+class Checkpoints:
+    """The checkpoints in a workdir; a context manager, whose end waits for the last save."""
+
+    def __init__(self, workdir: pathlib.Path, keep: int = 1, best: str = ""):
+        """Opens or makes the folder.
+
+        Args:
+          workdir: of the run.
+          keep: newest checkpoints kept.
+          best: the result by which one more is kept; the larger the better.
+        """
+        self.folder = workdir.resolve() / FOLDER
+        kept: list[Any] = [checkpoint_managers.LatestN(keep)]
+        if best:
+            kept.append(
+                checkpoint_managers.BestN(
+                    get_metric_fn=lambda results: results[best],
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(kept),
+            cleanup_tmp_directories=True,
+            # Which steps are saved is the loop's to say.
+            save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
+        )
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def steps(self) -> list[int]:
+        """Returns the steps that there are."""
+        return sorted(self._manager.all_steps())
+
+    def latest(self) -> int | None:
+        """Returns the newest step; None where there is no checkpoint."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: Any, results: dict[str, float] | None = None) -> None:
+        """Starts saving a state, unless its step is saved; the state may be donated at once.
+
+        Args:
+          step: of the state.
+          state: a tree of arrays.
+          results: of an evaluation of it.
+        """
+        if step not in self._manager.all_steps():
+            self._manager.save(step, args=ocp.args.StandardSave(state), metrics=results)
+
+    def restore(self, step: int, target: Any) -> Any:
+        """Returns a step's arrays.
+
+        Args:
+          step: one of `steps`.
+          target: tree of jax.ShapeDtypeStruct, with shardings. Where it is a part of what was
+            saved, that part is read.
+
+        Raises:
+          InputError: the checkpoint lacks something, or has it in another shape.
+        """
+        args = ocp.checkpoint_utils.construct_restore_args(target)
+        restore = ocp.args.PyTreeRestore(item=target, restore_args=args, partial_restore=True)
+        try:
+            state = self._manager.restore(step, args=restore)
+        except (ValueError, KeyError) as error:
+            raise InputError(
+                f"{self.folder / str(step)} does not hold what this config describes: {error}"
+            ) from error
+        for (path, array), wanted in zip(
+            jax.tree.leaves_with_path(state), jax.tree.leaves(target), strict=True
+        ):
+            if array.shape != wanted.shape:
+                name = jax.tree_util.keystr(path, simple=True, separator="/")
+                raise InputError(
+                    f"{self.folder / str(step)}: {name} has the shape {array.shape}; "
+                    f"this config makes it {wanted.shape}."
+                )
+        return state
+
+    def __enter__(self) -> "Checkpoints":
+        """Returns itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Waits for the save that is under way; without this it would be lost."""
+        self._manager.close()

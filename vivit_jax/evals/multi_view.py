@@ -1,0 +1,228 @@
+"""Multi-view recognition: every video once, as the mean over its clips and crops.
+
+T clips from the first to the last that fit, times S crops along the longer side; the scores of a
+video are the mean over its views of the softmax (or sigmoid), or the softmax of the mean logits.
+A video that cannot be read is never replaced: it is left out, and the coverage says so.
+"""
+
+import logging
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange, reduce
+
+from vivit_jax import config, report, sharding
+from vivit_jax.data.pipeline import eval_batches
+from vivit_jax.data.sources import Source
+from vivit_jax.errors import InputError
+from vivit_jax.evals import scores as measures
+from vivit_jax.metrics import Progress
+
+log = logging.getLogger(__name__)
+Batch = dict[str, jax.Array]
+
+
+class Judged(NamedTuple):
+    """What became of a split.
+
+    Attributes:
+      scores: float32 [N K], probabilities, head after head.
+      labels: [N], [N heads], or multi-hot [N K].
+      videos: [N], their numbers in the source.
+      bad: a record of each that could not be read: id, cause, message.
+    """
+
+    scores: np.ndarray
+    labels: np.ndarray
+    videos: np.ndarray
+    bad: list[dict[str, str]]
+
+
+def view_scores(
+    objective: nn.Module, params: Any, video: jax.Array, options: config.Eval
+) -> jax.Array:
+    """Returns the scores of videos from their views: probabilities [b K], head after head.
+
+    Args:
+      objective: one that predicts logits.
+      params: its.
+      video: uint8 [b V T H W 3].
+      options: how views are averaged.
+    """
+    views = video.shape[1]
+    clips = rearrange(video, "b v t h w c -> (b v) t h w c")
+    logits: Any = objective.apply({"params": params}, {"video": clips}, method="predict")
+    logits = rearrange(logits, "(b v) k -> b v k", v=views)
+    if options.average == "logits":
+        logits = reduce(logits, "b v k -> b 1 k", "mean")
+    if objective.multi_label:
+        scores = jax.nn.sigmoid(logits)
+    else:
+        borders = np.cumsum(objective.class_splits)[:-1]
+        heads = jnp.split(logits, borders, axis=2)
+        scores = jnp.concatenate([jax.nn.softmax(x, axis=2) for x in heads], axis=2)
+    return reduce(scores, "b v k -> b k", "mean")
+
+
+class MultiView:
+    """Judges a classifier on videos."""
+
+    def __init__(
+        self,
+        objective: nn.Module,
+        experiment: config.Experiment,
+        source: Source,
+        label_maps: Sequence[Sequence[str]],
+        mesh: jax.sharding.Mesh,
+    ):
+        """Prepares; compiles nothing yet.
+
+        Args:
+          objective: one that predicts.
+          experiment: its data and eval sections are read.
+          source: the videos.
+          label_maps: names of the classes, a map for each head.
+          mesh: where it runs.
+
+        Raises:
+          InputError: there are no videos, or the devices cannot share eval.batch_size.
+        """
+        options = experiment.eval
+        if not len(source):
+            raise InputError(
+                f"There are no videos to evaluate on (config.eval.split = {options.split!r}). Give "
+                "data.eval_list, a folder named val, or a larger data.holdout; or set "
+                "eval.split=train, or train.evaluate=False."
+            )
+        self._objective, self._source, self._names = objective, source, label_maps
+        self._data, self._options, self._mesh = experiment.data, options, mesh
+        self._batch_size = options.batch_size or _fit(experiment, mesh)
+        sharding.check_batch("config.eval.batch_size", self._batch_size, mesh)
+        self._judge = jax.jit(self._scores, out_shardings=sharding.replicated(mesh))
+
+    def run(self, params: Any, folder: pathlib.Path, workdir: pathlib.Path) -> dict[str, float]:
+        """Returns the results, and writes pictures and tables of them.
+
+        Args:
+          params: of the objective.
+          folder: for what is written of this evaluation.
+          workdir: of the run, for bad_videos.jsonl.
+
+        Raises:
+          InputError: with eval.strict, a video could not be read.
+        """
+        start = time.perf_counter()
+        judged = self.judge(params, workdir)
+        coverage = len(judged.videos) / len(self._source)
+        if judged.bad:
+            log.warning(
+                "%d of %d videos could not be read and are left out (%s/bad_videos.jsonl).",
+                *(len(judged.bad), len(self._source), workdir),
+            )
+        results = {
+            **self._measure(judged, folder),
+            "videos": len(self._source),
+            "coverage": coverage,
+            "seconds": round(time.perf_counter() - start, 2),
+        }
+        if jax.process_index() == 0:
+            self._write_videos(judged, folder)
+        if self._options.strict and coverage < 1:
+            listed = "\n".join(
+                f"  {r['id']}: {r['cause']}: {r['message']}" for r in judged.bad[:20]
+            )
+            raise InputError(
+                f"eval.strict is on and {len(self._source) - len(judged.videos)} of "
+                f"{len(self._source)} videos could not be read:\n{listed}"
+            )
+        return results
+
+    def judge(self, params: Any, workdir: pathlib.Path | None = None) -> Judged:
+        """Returns the scores of all videos that can be read, each once over all hosts."""
+        parts: list[Batch] = []
+        with eval_batches(
+            self._source,
+            self._data,
+            clips=self._options.clips,
+            crops=self._options.crops,
+            batch_size=self._batch_size,
+            resize=self._options.resize,
+            num_outputs=sum(len(names) for names in self._names),
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            workdir=workdir,
+            split=self._options.split,
+        ) as batches:
+            progress = Progress("evaluating", len(batches))
+            for batch in batches:
+                parts.append(self._judge(params, sharding.to_devices(batch, self._mesh)))
+                jax.block_until_ready(parts[-2:-1])  # two in flight at most
+                progress.look(len(parts))
+            bad = batches.bad.records
+        rows = {key: np.concatenate([np.asarray(p[key]) for p in parts]) for key in parts[0]}
+        seen = rows["valid"] & (rows["index"] >= 0)
+        return Judged(rows["scores"][seen], rows["label"][seen], rows["index"][seen], bad)
+
+    def _scores(self, params: Any, batch: Batch) -> Batch:
+        """Returns a batch with scores in place of its video."""
+        scores = view_scores(self._objective, params, batch.pop("video"), self._options)
+        return {**batch, "scores": scores}
+
+    def _measure(self, judged: Judged, folder: pathlib.Path) -> dict[str, float]:
+        """Returns the numbers, and lets the first process draw them."""
+        if self._objective.multi_label:
+            targets = judged.labels > 0.5
+            each = measures.per_class_of_many(judged.scores > 0.5, targets)
+            precisions = measures.average_precision(judged.scores, targets)
+            if jax.process_index() == 0:
+                report.write_classes(folder, self._names[0], *each, average_precision=precisions)
+            known = precisions[np.isfinite(precisions)]
+            return {"mean_average_precision": float(known.mean()) if len(known) else np.nan}
+        labels = judged.labels.reshape(len(judged.labels), len(self._names))
+        borders = np.cumsum([len(names) for names in self._names])[:-1]
+        by_head = np.split(judged.scores, borders, axis=1)
+        if len(by_head) == 1:
+            return self._measure_head(by_head[0], labels[:, 0], self._names[0], folder)
+        right = [x.argmax(axis=1) == labels[:, i] for i, x in enumerate(by_head)]
+        results = {"top1": float(np.all(right, axis=0).mean()) if len(labels) else np.nan}
+        for i, (scores, names) in enumerate(zip(by_head, self._names, strict=True)):
+            head = self._measure_head(scores, labels[:, i], names, folder / f"head_{i}")
+            results |= {f"{key}_head_{i}": value for key, value in head.items()}
+        return results
+
+    def _measure_head(
+        self, scores: np.ndarray, labels: np.ndarray, names: Sequence[str], folder: pathlib.Path
+    ) -> dict[str, float]:
+        """Returns the numbers of one head; the mean over classes of what is per class."""
+        matrix = measures.confusion(scores.argmax(axis=1), labels, len(names))
+        each = measures.per_class(matrix)
+        if jax.process_index() == 0:
+            report.write_confusion(folder, matrix, names)
+            report.write_classes(folder, names, *each)
+        return {
+            "top1": measures.top_k(scores, labels, 1),
+            "top5": measures.top_k(scores, labels, 5),
+            "precision": float(each.precision.mean()),
+            "recall": float(each.recall.mean()),
+            "f1": float(each.f1.mean()),
+        }
+
+    def _write_videos(self, judged: Judged, folder: pathlib.Path) -> None:
+        """Writes the scores of every video."""
+        ids = [self._source.example(int(i)).id for i in judged.videos]
+        labels = judged.labels.reshape(len(ids), -1)
+        multi_label = self._objective.multi_label
+        report.write_scores(folder, ids, self._names, judged.scores, labels, multi_label)
+
+
+def _fit(experiment: config.Experiment, mesh: jax.sharding.Mesh) -> int:
+    """Returns how many videos have about the clips of a training batch, as the devices share it."""
+    parts = sharding.batch_parts(mesh)
+    views = experiment.eval.clips * experiment.eval.crops
+    return parts * max(1, round(experiment.data.batch_size / views / parts))

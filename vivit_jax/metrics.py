@@ -1,0 +1,135 @@
+"""What a run writes down as it goes: metrics.jsonl, results.jsonl and TensorBoard.
+
+The files are JSON, a line an object. A run that goes on from a step first drops the lines after it,
+and a last line that a crash tore, so that the files read as if it had never stopped.
+"""
+
+import json
+import logging
+import math
+import os
+import pathlib
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from vivit_jax.host_tensorflow import host_tensorflow
+
+log = logging.getLogger(__name__)
+METRICS, RESULTS, SKIPPED = "metrics.jsonl", "results.jsonl", "skipped_updates.jsonl"
+
+
+def read_lines(file: pathlib.Path) -> list[dict[str, Any]]:
+    """Returns the records of a file, without what a crash left half written; [] for no file."""
+    records = []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            log.warning("%s: left out a line that is not whole: %.60r", file, line)
+    return records
+
+
+def drop_after(file: pathlib.Path, step: int) -> None:
+    """Rewrites a file without the records of later steps."""
+    if not file.exists():
+        return
+    lines = [as_line(record) for record in read_lines(file) if record["step"] <= step]
+    new = file.with_suffix(".new")
+    new.write_text("".join(lines), encoding="utf-8")
+    os.replace(new, file)
+
+
+def as_line(record: Mapping[str, Any]) -> str:
+    """Returns a record as a line; what is not finite, which JSON lacks, becomes null."""
+    values = {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()
+    }
+    return json.dumps(values, ensure_ascii=False) + "\n"
+
+
+def append(file: pathlib.Path, record: Mapping[str, Any]) -> None:
+    """Adds a record to a file."""
+    with file.open("a", encoding="utf-8") as out:
+        out.write(as_line(record))
+
+
+class Writer:
+    """Writes a run's records to its files and to TensorBoard; a context manager."""
+
+    def __init__(self, workdir: pathlib.Path, start_step: int | None = None, active: bool = True):
+        """Prepares the files.
+
+        Args:
+          workdir: of the run.
+          start_step: from which a run goes on; None leaves every line.
+          active: False for a process that writes nothing.
+        """
+        self._workdir, self._board = workdir, None
+        if active:
+            if start_step is not None:
+                for name in (METRICS, RESULTS, SKIPPED):
+                    drop_after(workdir / name, start_step)
+            host_tensorflow()  # before clu imports it
+            from clu.metric_writers import SummaryWriter
+
+            self._board = SummaryWriter(str(workdir))
+
+    def write(self, name: str, record: Mapping[str, Any]) -> None:
+        """Adds a record, with a "step", to the file of this name; numbers to TensorBoard too."""
+        if self._board is None:
+            return
+        append(self._workdir / name, record)
+        group = "train" if name == METRICS else record.get("split", "eval")
+        numbers = {
+            f"{group}/{key}": value
+            for key, value in record.items()
+            if isinstance(value, int | float) and key != "step"
+        }
+        if numbers:
+            self._board.write_scalars(record["step"], numbers)
+
+    def __enter__(self) -> "Writer":
+        """Returns itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Writes out what TensorBoard's writer still holds."""
+        if self._board is not None:
+            self._board.close()
+
+
+class Progress:
+    """Tells now and then how far something is, and when it will end."""
+
+    def __init__(self, what: str, total: int, every: float = 10.0):
+        """Starts the clock.
+
+        Args:
+          what: is being done.
+          total: parts of it.
+          every: seconds between lines.
+        """
+        self._what, self._total, self._every = what, total, every
+        self._start = self._last = time.perf_counter()
+
+    def look(self, done: int) -> None:
+        """Logs a line, if the last is long enough ago."""
+        now = time.perf_counter()
+        if now - self._last >= self._every:
+            self._last = now
+            left = (self._total - done) * (now - self._start) / done
+            log.info("%s %d/%d, ETA %s", self._what, done, self._total, duration(left))
+
+
+def duration(seconds: float) -> str:
+    """Returns seconds as "1:02:03", "2:03" or "0:03"."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,197 @@
+"""How parameters change: the learning rate over a run, and the optimiser as a chain of optax's own.
+
+A parameter's path alone says whether it is decayed and how deep in the model it lies; models know
+nothing of either. The chain is clip, AdamW's or SGD's step, weight decay, the layer's factor, the
+learning rate: so both the step and the decay of a layer are scaled, as where layers are parameter
+groups. The average of weights is train_step's.
+
+Sources: Loshchilov and Hutter 2019 (decoupled weight decay); Bao et al. 2022 (BEiT) for layer-wise
+learning rates, as VideoMAE uses them.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.tree_util import keystr, tree_leaves_with_path, tree_map_with_path
+from jax.typing import ArrayLike
+
+from vivit_jax import config
+from vivit_jax.errors import InputError
+
+Schedule = Callable[[ArrayLike], jax.Array]
+
+SCHEDULES = ("cosine", "constant", "steps")
+OPTIMIZERS: dict[str, Callable[[config.Optim], optax.GradientTransformation]] = {
+    "adamw": lambda optim: optax.scale_by_adam(optim.b1, optim.b2),
+    "sgd": lambda optim: optax.trace(optim.momentum, optim.nesterov),
+}
+NEVER_DECAYED = re.compile(r"bias|scale|position\w*|\w+_tokens?")
+
+
+def total_steps(train: config.Train, examples: int, batch_size: int) -> int:
+    """Returns the number of updates of a run; epochs are not cut at the borders of batches."""
+    if train.steps >= 0:
+        return train.steps
+    return max(1, round(train.epochs * examples / batch_size))
+
+
+def make_schedule(optim: config.Optim, steps: int, steps_per_epoch: float) -> Schedule:
+    """Returns the float32 learning rate as a function of the updates made before.
+
+    Args:
+      optim: its rates are used as they are, not scaled by the batch.
+      steps: of the whole run; with 0, which only evaluates, any warmup will do.
+      steps_per_epoch: examples over batch size.
+
+    Raises:
+      InputError: the schedule is unknown, the warmup is longer than the run, or decay_at does not
+        rise.
+    """
+    config.choose("config.optim.schedule", optim.schedule, SCHEDULES)
+    unit = {"steps": 1.0, "epochs": steps_per_epoch}[optim.unit]
+    warmup = optim.warmup * unit
+    if not warmup >= 0:
+        raise InputError(f"config.optim.warmup = {optim.warmup} is below 0.")
+    if steps and warmup >= steps + 1:  # less is how a run by epochs was rounded
+        raise InputError(
+            f"config.optim.warmup = {optim.warmup} {optim.unit} is {warmup:g} steps, longer than "
+            f"the run of {steps}: shorten it, or train longer."
+        )
+    borders = [at * unit for at in optim.decay_at]
+    if any(b <= a for a, b in zip([0.0, *borders], borders, strict=False)):
+        raise InputError(f"config.optim.decay_at = {optim.decay_at} does not rise from above 0.")
+    top, end = optim.learning_rate, optim.end_learning_rate
+    cosine_steps = steps - warmup if steps > warmup else 1.0
+
+    def schedule(step: ArrayLike) -> jax.Array:
+        step = jnp.asarray(step, jnp.float32)
+        rate = jnp.full_like(step, top)
+        if optim.schedule == "cosine":
+            done = jnp.clip((step - warmup) / cosine_steps, 0, 1)
+            rate = end + (top - end) * 0.5 * (1 + jnp.cos(jnp.pi * done))
+        elif optim.schedule == "steps":
+            for border in borders:
+                rate = jnp.where(step >= border, rate * optim.decay_factor, rate)
+        return jnp.where(step < warmup, rate * step / warmup, rate) if warmup else rate
+
+    return schedule
+
+
+def make_optimizer(
+    optim: config.Optim, schedule: Schedule, params: Any
+) -> optax.GradientTransformation:
+    """Returns what turns a gradient into an update of the parameters.
+
+    SGD's weight decay is decoupled as well, and so not gathered by the momentum: what L2 in the
+    gradient does in a published recipe takes 1 / (1 - momentum) times its number here.
+
+    Args:
+      optim: see config.py.
+      schedule: what `make_schedule` returns.
+      params: the tree of parameters, or of their shapes: only paths and shapes are read.
+
+    Raises:
+      InputError: the optimiser is unknown or a field is out of its range; names it.
+    """
+    check(optim)
+    decayed = tree_map_with_path(lambda path, x: decays(path_of(path), x.ndim), params)
+    # A part that is not wanted has an empty place, so that a checkpoint's tree is the same with
+    # and without it.
+    clip, layers = optax.identity(), optax.identity()
+    if optim.clip:
+        clip = optax.clip_by_global_norm(optim.clip)
+    if optim.layer_decay != 1:
+        scales = layer_scales(params, optim.layer_decay)
+        layers = optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, scales))
+    return optax.chain(
+        clip,
+        OPTIMIZERS[optim.optimizer](optim),
+        optax.add_decayed_weights(optim.weight_decay, mask=decayed),
+        layers,
+        optax.scale_by_learning_rate(schedule),
+    )
+
+
+def check(optim: config.Optim) -> None:
+    """Refuses what cannot be an optimiser.
+
+    Raises:
+      InputError: names the field, its value and its range.
+    """
+    config.choose("config.optim.optimizer", optim.optimizer, OPTIMIZERS)
+    for name in ("clip", "weight_decay"):
+        if not getattr(optim, name) >= 0:
+            raise InputError(f"config.optim.{name} = {getattr(optim, name)} is below 0.")
+    for name in ("momentum", "b1", "b2", "average"):
+        if not 0 <= getattr(optim, name) < 1:
+            raise InputError(f"config.optim.{name} = {getattr(optim, name)} is not in [0, 1).")
+    if not 0 < optim.layer_decay <= 1:
+        raise InputError(f"config.optim.layer_decay = {optim.layer_decay} is not in (0, 1].")
+
+
+def path_of(keys: tuple[Any, ...]) -> str:
+    """Returns the path of a leaf, such as "encoder/blocks/block_0/mlp_in/kernel"."""
+    return keystr(keys, simple=True, separator="/")
+
+
+def decays(path: str, ndim: int) -> bool:
+    """Returns whether weight decay is for this parameter.
+
+    It is not for biases (those of attention have two axes), the scales of norms, positions, class,
+    mask and other learned tokens, nor anything else of one axis or none.
+    """
+    return ndim > 1 and not NEVER_DECAYED.fullmatch(path.rsplit("/", 1)[-1])
+
+
+def layer_of(path: str, depth: int, temporal_depth: int = 0) -> int:
+    """Returns how many layers a parameter lies above the input.
+
+    Tubelets, positions and class token are layer 0, and block i of the first stack is layer i + 1,
+    which its closing norm joins where a second stack follows. That one, "time", goes on counting;
+    its own positions and class token join its first block, the first layer that they feed. The
+    rest (the last norm, the head, decoders and predictors) is the top: depth + temporal_depth + 1.
+
+    Args:
+      path: from the root of all parameters, as "encoder/space/block_3/mlp_in/kernel".
+      depth: blocks of the first stack, "blocks" or "space".
+      temporal_depth: blocks of "time".
+    """
+    top = depth + temporal_depth + 1
+    match path.split("/"):
+        case ["encoder", "tubelets", *_]:
+            return 0
+        case ["encoder", "space", "norm", *_] if temporal_depth:
+            return depth
+        case ["encoder", "blocks" | "space" | "time" as stack, name, *_] if name != "norm":
+            below = depth if stack == "time" else 0
+            if block := re.fullmatch(r"block_(\d+)", name):
+                return below + int(block[1]) + 1
+            return below + (stack == "time")
+    return top
+
+
+def layer_scales(params: Any, layer_decay: float) -> Any:
+    """Returns the factor on the learning rate of every parameter: 1 at the top, less below.
+
+    Raises:
+      InputError: the encoder has no stack of blocks to count.
+    """
+    paths = (path_of(keys) for keys, _ in tree_leaves_with_path(params))
+    blocks = {m.groups() for p in paths if (m := re.match(r"encoder/(\w+)/(block_\d+)/", p))}
+    temporal_depth = sum(stack == "time" for stack, _ in blocks)
+    depth = sum(stack in ("blocks", "space") for stack, _ in blocks)
+    if not depth:
+        raise InputError(
+            f"config.optim.layer_decay = {layer_decay} is for an encoder of transformer blocks, "
+            "which this model has not: use 1."
+        )
+
+    def scale(keys: tuple[Any, ...], _: Any) -> float:
+        top = depth + temporal_depth + 1
+        return layer_decay ** (top - layer_of(path_of(keys), depth, temporal_depth))
+
+    return tree_map_with_path(scale, params)

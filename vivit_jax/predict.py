@@ -1,0 +1,146 @@
+"""Tells what is in videos, by a trained checkpoint.
+
+    python -m vivit_jax.predict --checkpoint WORKDIR VIDEO... [--top 5] [--json]
+
+A video is judged as in evaluation: the same frames, size, clips and crops. With --json, one object
+a video, a line each: {"video": ..., "top": [{"label": ..., "score": ...}]}, or {"video": ...,
+"error": {"cause": ..., "message": ...}}. Exit codes: 0 all videos were read, 1 some were not,
+2 something else that was given cannot be used.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from vivit_jax.data.clips import Sampling
+from vivit_jax.data.geometry import Geometry
+from vivit_jax.data.pool import DecodeFailure, DecodePool
+from vivit_jax.data.worker import Task
+from vivit_jax.errors import InputError
+
+Judge = Callable[[np.ndarray], np.ndarray]  # uint8 [V T H W 3] to probabilities [K]
+
+
+def main() -> int:
+    """Runs the command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m vivit_jax.predict")
+    parser.add_argument("videos", nargs="+", metavar="VIDEO")
+    parser.add_argument("--checkpoint", required=True, help="a run's workdir, or a step's folder")
+    parser.add_argument("--top", type=int, default=5, help="labels a video; 5")
+    parser.add_argument("--json", action="store_true", help="an object a video, a line each")
+    arguments = parser.parse_args()
+    if arguments.top < 1:
+        parser.error(f"--top is {arguments.top}; expected at least 1")
+    try:
+        judge, views, label_maps = load(pathlib.Path(arguments.checkpoint))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    failed = False
+    for video, pixels in read(arguments.videos, views):
+        if isinstance(pixels, DecodeFailure):
+            failed = True
+            found: dict[str, Any] = {"error": pixels._asdict()}
+        else:
+            found = best(judge(pixels), label_maps, arguments.top)
+        print(json.dumps({"video": video, **found}) if arguments.json else table(video, found))
+        sys.stdout.flush()
+    return int(failed)
+
+
+def load(
+    folder: pathlib.Path,
+) -> tuple[Judge, tuple[Sampling, Geometry], tuple[tuple[str, ...], ...]]:
+    """Returns what judges a video, which views it wants, and the names of the classes.
+
+    Args:
+      folder: a run's workdir, or WORKDIR/checkpoints/STEP for another step than the newest.
+
+    Raises:
+      InputError: there is no checkpoint.
+    """
+    import jax
+
+    from vivit_jax import recipe
+    from vivit_jax.checkpoint import FOLDER, Checkpoints
+    from vivit_jax.data.labels import read_label_maps
+    from vivit_jax.data.pipeline import eval_views
+    from vivit_jax.evals.multi_view import view_scores
+
+    step, workdir = None, folder.resolve()
+    if workdir.parent.name == FOLDER and workdir.name.isdigit():
+        step, workdir = int(workdir.name), workdir.parents[1]
+    experiment = recipe.read_config(workdir)
+    label_maps = read_label_maps(workdir)
+    objective = recipe.build_objective(experiment, label_maps)
+    views = eval_views(
+        experiment.data, experiment.eval.clips, experiment.eval.crops, experiment.eval.resize
+    )
+    data = experiment.data
+    clip = np.zeros((1, data.frames, data.image_size, data.image_size, 3), np.uint8)
+
+    def init() -> Any:
+        return objective.init(jax.random.key(0), {"video": clip}, method="predict")["params"]
+
+    name = "average" if experiment.optim.average else "params"
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    target = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), jax.eval_shape(init)
+    )
+    with Checkpoints(workdir) as checkpoints:
+        step = checkpoints.latest() if step is None else step
+        if step is None or step not in checkpoints.steps():
+            have = ", ".join(map(str, checkpoints.steps())) or "none"
+            raise InputError(f"{folder} holds no such checkpoint; steps that it has: {have}.")
+        params = checkpoints.restore(step, {name: target})[name]
+    scores = jax.jit(lambda video: view_scores(objective, params, video, experiment.eval))
+    return lambda pixels: np.asarray(scores(pixels[None])[0]), views, label_maps
+
+
+def read(
+    videos: Sequence[str], views: tuple[Sampling, Geometry]
+) -> Iterator[tuple[str, np.ndarray | DecodeFailure]]:
+    """Yields each video with its pixels, uint8 [V T H W 3], or why there are none; in order."""
+    sampling, geometry = views
+    shape = (sampling.clips * geometry.boxes, sampling.frames, geometry.size, geometry.size, 3)
+    workers = min(len(videos), os.cpu_count() or 1)
+    tasks = [Task(video, sampling, geometry, (1, 0)) for video in videos]
+    with (
+        DecodePool(workers, int(np.prod(shape))) as pool,
+        concurrent.futures.ThreadPoolExecutor(workers) as threads,
+    ):
+        for start in range(0, len(videos), 4 * workers):  # so that pixels don't pile up
+            some = slice(start, start + 4 * workers)
+            yield from zip(videos[some], threads.map(pool.decode, tasks[some]), strict=True)
+
+
+def best(
+    scores: np.ndarray, label_maps: Sequence[Sequence[str]], top: int
+) -> dict[str, list[dict[str, Any]]]:
+    """Returns the highest scores by name: "top", or "top_0", "top_1" ... for several heads."""
+    found = {}
+    heads = np.split(scores, np.cumsum([len(names) for names in label_maps])[:-1])
+    for head, (names, values) in enumerate(zip(label_maps, heads, strict=True)):
+        order = np.argsort(-values, kind="stable")[:top]
+        rows = [{"label": names[i], "score": round(float(values[i]), 6)} for i in order]
+        found["top" if len(heads) == 1 else f"top_{head}"] = rows
+    return found
+
+
+def table(video: str, found: dict[str, Any]) -> str:
+    """Returns what was found, for people."""
+    if "error" in found:
+        return f"{video}\n  {found['error']['cause']}: {found['error']['message']}"
+    rows = [f"  {row['score']:.4f}  {row['label']}" for values in found.values() for row in values]
+    return "\n".join([video, *rows])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""From names and options to modules: what a config file calls, and what the commands build.
+
+`experiment` completes a config file's few lines with every default, so that the command line can
+override any option, and refuses a misspelt one at once. As a config file itself, this module gives
+back the config of a workdir: --config vivit_jax/recipe.py:WORKDIR.
+"""
+
+import dataclasses
+import json
+import pathlib
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+from ml_collections import config_dict
+
+from vivit_jax import config
+from vivit_jax.errors import InputError
+from vivit_jax.models import MODELS
+from vivit_jax.objectives import OBJECTIVES
+
+Table = Mapping[str, type[nn.Module]]
+GIVEN = ("encoder", "class_splits", "multi_label")  # fields that no config sets
+TABLES: dict[str, Table] = {"model": MODELS, "objective": OBJECTIVES}
+
+
+def experiment(**sections: Any) -> config_dict.ConfigDict:
+    """Returns a whole config: the given options, and the defaults of all others.
+
+    Args:
+      sections: config.Experiment's fields; model and objective have a "name", a row of
+        MODELS or OBJECTIVES, and options of it.
+
+    Raises:
+      InputError: an option is unknown or has the wrong type; names it and the valid ones.
+    """
+    names = [field.name for field in dataclasses.fields(config.Experiment)]
+    for name in sections:
+        if name not in names:
+            raise InputError(config.unknown("config", name, names))
+    modules = {}
+    for name, table in TABLES.items():
+        given = sections.get(name, {})
+        cls = find(table, given, f"config.{name}")
+        options = convert(cls, given, f"config.{name}")
+        modules[name] = {"name": given["name"], **defaults(cls), **options}
+    return config_dict.ConfigDict(dataclasses.asdict(config.parse({**sections, **modules})))
+
+
+def get_config(workdir: str) -> config_dict.ConfigDict:
+    """Returns the config of a run, from its workdir."""
+    return experiment(**json.loads(config.to_json(read_config(pathlib.Path(workdir)))))
+
+
+def read_config(workdir: pathlib.Path) -> config.Experiment:
+    """Returns what a run was started with, from its workdir.
+
+    Raises:
+      InputError: there is no config.json, or it is broken.
+    """
+    file = workdir / "config.json"
+    if not file.is_file():
+        raise InputError(f"{file} does not exist; expected the workdir of a run.")
+    return config.from_json(file)
+
+
+def build_objective(
+    experiment: config.Experiment, label_maps: Sequence[Sequence[str]]
+) -> nn.Module:
+    """Returns the objective around its encoder.
+
+    Args:
+      experiment: what to build.
+      label_maps: names of the classes, a map for each head.
+
+    Raises:
+      InputError: an option is unknown, has the wrong type, or cannot be.
+    """
+    given = {
+        "encoder": build(MODELS, experiment.model, "config.model"),
+        "class_splits": tuple(len(names) for names in label_maps),
+        "multi_label": experiment.data.labels == "multi",
+    }
+    return build(OBJECTIVES, experiment.objective, "config.objective", given)
+
+
+def build(
+    table: Table, section: Mapping[str, Any], path: str, given: Mapping[str, Any] | None = None
+) -> nn.Module:
+    """Returns the module that a section names, with its options and what it needs of `given`."""
+    cls = find(table, section, path)
+    fields = {field.name for field in dataclasses.fields(cls)}
+    needed = {name: value for name, value in (given or {}).items() if name in fields}
+    return cls(**convert(cls, section, path), **needed)
+
+
+def find(table: Table, section: Mapping[str, Any], path: str) -> type[nn.Module]:
+    """Returns the class that a section's "name" is a row of."""
+    if "name" not in section:
+        raise InputError(f"{path} has no name; expected one of {', '.join(table)}.")
+    config.choose(f"{path}.name", section["name"], table)
+    return table[section["name"]]
+
+
+def defaults(cls: type[nn.Module]) -> dict[str, Any]:
+    """Returns the options that a config can set of a module, with their defaults."""
+    inner = {"parent", "name", *GIVEN}
+    return {f.name: f.default for f in dataclasses.fields(cls) if f.name not in inner}
+
+
+def convert(cls: type[nn.Module], section: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Returns a section's options as the types of the module's fields."""
+    kinds, known = typing.get_type_hints(cls), defaults(cls)
+    options = {}
+    for name, value in section.items():
+        if name == "name":
+            continue
+        if name not in known:
+            raise InputError(config.unknown(path, name, known))
+        options[name] = config.convert(value, kinds[name], f"{path}.{name}")
+    return options

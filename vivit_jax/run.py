@@ -1,0 +1,175 @@
+"""What a run is made of, put together and checked before anything is compiled."""
+
+import dataclasses
+import logging
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from clu import parameter_overview
+
+from vivit_jax import config, optim, recipe, sharding
+from vivit_jax.data.catalog import find_dataset
+from vivit_jax.data.pipeline import eval_views, train_views
+from vivit_jax.data.sources import Sources, open_sources
+from vivit_jax.errors import InputError
+from vivit_jax.evals.multi_view import MultiView
+from vivit_jax.models.costs import multiply_accumulates
+from vivit_jax.train_step import TrainState, init_state
+
+log = logging.getLogger(__name__)
+_SHOWN = 50  # classes of a label map that are logged
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything that a run is made of; nothing is compiled yet.
+
+    Attributes:
+      experiment: as it will run: data.root is known, and flips are off where they must be.
+      workdir: absolute.
+      sources: the videos.
+      mesh: the devices.
+      objective: what is learnt, around its encoder.
+      optimizer: how.
+      schedule: the learning rate by updates.
+      steps: at which it ends.
+      state: shapes of the TrainState, with where each array lies.
+      init: makes the first TrainState.
+      evaluator: None for no evaluation.
+      best: the result by which the best checkpoint is kept; empty without evaluation.
+    """
+
+    experiment: config.Experiment
+    workdir: pathlib.Path
+    sources: Sources
+    mesh: jax.sharding.Mesh
+    objective: nn.Module
+    optimizer: Any
+    schedule: optim.Schedule
+    steps: int
+    state: TrainState
+    init: Callable[[], TrainState]
+    evaluator: MultiView | None
+    best: str
+
+
+def check_workdir(experiment: config.Experiment, workdir: pathlib.Path) -> None:
+    """Refuses a workdir that holds the run of another model.
+
+    Raises:
+      InputError: names the options that differ.
+    """
+    if not (workdir / "config.json").exists():
+        return
+    before = recipe.read_config(workdir)
+    changed = [
+        f"config.{section}.{name} was {old.get(name)!r} and is {new.get(name)!r}"
+        for section, old, new in (
+            ("model", before.model, experiment.model),
+            ("objective", before.objective, experiment.objective),
+        )
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    ]
+    if changed:
+        raise InputError(
+            f"{workdir} holds the run of another model: {'; '.join(changed)}. "
+            "Take another --workdir, or give the same options."
+        )
+
+
+def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
+    """Returns a run after everything that can be refused before compiling was looked at."""
+    data = experiment.data
+    encoder = recipe.build(recipe.MODELS, experiment.model, "config.model")
+    encoder.grid(data.frames, data.image_size, data.image_size)
+    train_views(data)
+    eval_views(data, experiment.eval.clips, experiment.eval.crops, experiment.eval.resize)
+    mesh = sharding.make_mesh(experiment.mesh)
+    if data.batch_size % experiment.optim.accumulate:
+        raise InputError(
+            f"config.optim.accumulate = {experiment.optim.accumulate} does not divide "
+            f"config.data.batch_size = {data.batch_size}."
+        )
+    part = data.batch_size // experiment.optim.accumulate
+    sharding.check_batch("config.data.batch_size / config.optim.accumulate", part, mesh)
+
+    experiment, sources = open_videos(experiment, workdir)
+    data = experiment.data
+    objective = recipe.build_objective(experiment, sources.label_maps)
+    steps = optim.total_steps(experiment.train, len(sources.train), data.batch_size)
+    schedule = optim.make_schedule(experiment.optim, steps, len(sources.train) / data.batch_size)
+    clip = {
+        "video": jnp.zeros((1, data.frames, data.image_size, data.image_size, 3), jnp.uint8),
+        "label": jnp.zeros((1, *label_shape(sources, data)), jnp.int32),
+        "valid": jnp.ones(1, bool),
+    }
+    params = jax.eval_shape(objective.init, jax.random.key(0), clip)["params"]
+    optimizer = optim.make_optimizer(experiment.optim, schedule, params)
+
+    def init() -> TrainState:
+        params = objective.init(jax.random.key(experiment.seed), clip)["params"]
+        return init_state(params, optimizer, experiment.optim.average)
+
+    state = jax.eval_shape(init)
+    places = sharding.shardings(state, mesh)
+    overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
+    log.info("Parameters:\n%s", overview)
+    costs = multiply_accumulates(encoder, data.frames, data.image_size)  # type: ignore
+    log.info("A clip's forward pass: %.4g G multiply-accumulates.", costs / 1e9)
+    evaluator, best = None, ""
+    if experiment.train.evaluate:
+        usual = "mean_average_precision" if data.labels == "multi" else "top1"
+        best = experiment.eval.best or usual
+        source = sources.eval if experiment.eval.split == "eval" else sources.train
+        evaluator = MultiView(objective, experiment, source, sources.label_maps, mesh)
+    return Run(
+        experiment=experiment,
+        workdir=workdir,
+        sources=sources,
+        mesh=mesh,
+        objective=objective,
+        optimizer=optimizer,
+        schedule=schedule,
+        steps=steps,
+        state=jax.tree.map(_placed, state, places),
+        init=jax.jit(init, out_shardings=places),
+        evaluator=evaluator,
+        best=best,
+    )
+
+
+def open_videos(
+    experiment: config.Experiment, workdir: pathlib.Path
+) -> tuple[config.Experiment, Sources]:
+    """Returns the experiment with what its data set decides, and the videos."""
+    dataset = find_dataset(experiment.data.dataset)
+    data, augment = experiment.data, experiment.augment
+    if dataset.prepare and not data.root:
+        data = dataclasses.replace(data, root=str(dataset.prepare(workdir)))
+    if dataset.directional and augment.flip:
+        log.info("augment.flip is off: in %s a label can mean a direction.", data.dataset)
+        augment = dataclasses.replace(augment, flip=0.0)
+    sources = open_sources(data)
+    for head, names in enumerate(sources.label_maps):
+        which = f" of head {head}" if len(sources.label_maps) > 1 else ""
+        shown = ", ".join(f"{i} {name}" for i, name in enumerate(names[:_SHOWN]))
+        more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        log.info("Label map%s, %d classes: %s%s", which, len(names), shown, more)
+    log.info("%d training videos, %d held out.", len(sources.train), len(sources.eval))
+    return dataclasses.replace(experiment, data=data, augment=augment), sources
+
+
+def label_shape(sources: Sources, data: config.Data) -> tuple[int, ...]:
+    """Returns the shape of one video's label; see data/pipeline.py."""
+    heads = len(sources.label_maps)
+    return {"single": (), "heads": (heads,), "multi": (len(sources.label_map),)}[data.labels]
+
+
+def _placed(shape: jax.ShapeDtypeStruct, place: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    """Returns a shape with where it lies."""
+    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=place)

@@ -1,0 +1,156 @@
+"""One optimisation step, the same for every objective.
+
+What a step draws comes from the seed and either the example's position (augmentation) or the
+step's number (dropout, mixing), so a resumed run, or one on another mesh, draws the same. An update
+that is not finite is left out as a whole: parameters, optimiser and average stay as they were.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from einops import rearrange
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8, UInt32
+
+from vivit_jax.objectives.base import Outcome
+
+Params = Any
+Batch = Mapping[str, Array]
+Augment = Callable[[UInt8[Array, "B T H W 3"], Key[Array, " B"]], Float[Array, "B T H W 3"]]
+STREAMS = ("dropout", "mix")  # of an objective's random choices
+_BY_POSITION, _BY_STEP = 0, 1
+
+
+class TrainState(struct.PyTreeNode):
+    """All that a run needs to go on from where it stopped.
+
+    The place in the data is step * batch_size, and nothing else.
+
+    Attributes:
+      step: steps done.
+      skipped: how many of them changed nothing, because the update was not finite.
+      params: what gradients change; the encoder is at params["encoder"].
+      opt_state: the optimiser's own.
+      average: moving average of the parameters; empty where none is kept.
+    """
+
+    step: Int[Array, ""]
+    skipped: Int[Array, ""]
+    params: Params
+    opt_state: optax.OptState
+    average: Params
+
+
+class StepInfo(struct.PyTreeNode):
+    """What is known of a step.
+
+    Attributes:
+      metrics: loss, grad_norm and the objective's own, over the valid examples.
+      skipped: whether the update was left out.
+      index: of the examples, in their source.
+      finite: whether an example's loss was.
+    """
+
+    metrics: dict[str, Float[Array, ""]]
+    skipped: Bool[Array, ""]
+    index: Int[Array, " B"]
+    finite: Bool[Array, " B"]
+
+
+def init_state(
+    params: Params, optimizer: optax.GradientTransformation, average: float
+) -> TrainState:
+    """Returns the state before the first step."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        skipped=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=optimizer.init(params),
+        average=jax.tree.map(jnp.copy, params) if average else {},
+    )
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    objective: nn.Module,
+    optimizer: optax.GradientTransformation,
+    augment: Augment,
+    seed: int,
+    accumulate: int = 1,
+    average: float = 0.0,
+) -> tuple[TrainState, StepInfo]:
+    """Descends the loss on one global batch.
+
+    Args:
+      state: before.
+      batch: "video" uint8 [B T H W 3], "label", "valid" bool [B], "position" uint32 [B] in the
+        order of training, "index" int32 [B] in the source.
+      objective: see objectives/base.py.
+      optimizer: see optim.py.
+      augment: from clips and a key for each to normalised clips; see data/augment.py.
+      seed: of everything drawn.
+      accumulate: equal parts that the batch is run in, one after another; divides B.
+      average: decay of the average of weights; 0 for none.
+    """
+    root = jax.random.key(seed)
+    step_key = jax.random.fold_in(jax.random.fold_in(root, _BY_STEP), state.step)
+    place_key = jax.random.fold_in(root, _BY_POSITION)
+    weight = 1 / jnp.maximum(batch["valid"].sum(), 1)
+
+    def part(params: Params, batch: Batch, key: Key[Array, ""]):
+        """Returns a part's share of the mean loss; and of the metrics, and which are finite."""
+        video = augment(batch["video"], clip_keys(place_key, batch["position"]))
+        rngs = {name: jax.random.fold_in(key, i) for i, name in enumerate(STREAMS)}
+        inputs = {**batch, "video": video}
+        outcome = cast(Outcome, objective.apply({"params": params}, inputs, train=True, rngs=rngs))
+
+        def share(values):
+            return jnp.where(batch["valid"], values, 0).sum() * weight
+
+        loss = share(outcome.losses)
+        metrics = {"loss": loss, **{k: share(v) for k, v in outcome.metrics.items()}}
+        return loss, (metrics, jnp.isfinite(outcome.losses) | ~batch["valid"])
+
+    gradient = jax.value_and_grad(part, has_aux=True)
+    if accumulate == 1:
+        (_, (metrics, finite)), grads = gradient(state.params, batch, step_key)
+    else:
+        # Neighbours go to different parts, so each device keeps the examples that it has.
+        parts = {k: rearrange(v, "(b a) ... -> a b ...", a=accumulate) for k, v in batch.items()}
+        keys = jax.random.split(step_key, accumulate)
+
+        def add(total, step):
+            (_, (metrics, finite)), grads = gradient(state.params, *step)
+            return jax.tree.map(jnp.add, total, (grads, metrics)), finite
+
+        one = jax.tree.map(lambda x: x[0], (parts, keys))
+        (_, (metrics, _)), grads = jax.eval_shape(gradient, state.params, *one)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (grads, metrics))
+        (grads, metrics), finite = jax.lax.scan(add, zeros, (parts, keys))
+        finite = rearrange(finite, "a b -> (b a)")
+
+    metrics["grad_norm"] = optax.tree.norm(grads)
+    good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"]) & batch["valid"].any()
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    after = TrainState(
+        step=state.step,
+        skipped=state.skipped,
+        params=params,
+        opt_state=opt_state,
+        average=optax.incremental_update(params, state.average, 1 - average) if average else {},
+    )
+    after = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, state)
+    after = after.replace(step=state.step + 1, skipped=state.skipped + ~good)
+    return after, StepInfo(metrics, ~good, batch["index"], finite)
+
+
+def clip_keys(key: Key[Array, ""], position: UInt32[Array, " B"]) -> Key[Array, " B"]:
+    """Returns a key for each clip, by its position in the order of training."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, position)
