@@ -1,6 +1,6 @@
-"""Trains on your own videos, from random weights: a folder of class folders, or a list file.
+r"""Trains on your own videos, from random weights: a folder of class folders, or a list file.
 
-    python -m vivit_jax.main --config configs/train_folder.py --workdir runs/mine \\
+    python -m vivit_jax.main --config configs/train_folder.py --workdir runs/mine \
         --config.data.root=DIR
     ... --config.data.train_list=train.csv --config.data.eval_list=val.csv
 

@@ -1,6 +1,6 @@
-"""ViViT on Kinetics-400 (Arnab et al. 2021, table 9 of the supplement; the released configs).
+r"""ViViT on Kinetics-400 (Arnab et al. 2021), by the numbers of the released configs.
 
-    python -m vivit_jax.main --config configs/vivit_k400.py:factorised_encoder --workdir DIR \\
+    python -m vivit_jax.main --config configs/vivit_k400.py:factorised_encoder --workdir DIR \
         --config.data.train_list=train.csv --config.data.eval_list=val.csv
 
 The argument is the arrangement: joint, factorised_encoder, factorised_self_attention or
