@@ -14,5 +14,5 @@ jax.config.update(
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
-ARRAYS = ["data.augment", "data.colour", "data.randaugment", "models", "objectives", "train_step"]
+ARRAYS = ["data.augment", "data.colour", "data.randaugment", "models", "objectives"]
 install_import_hook([f"vivit_jax.{part}" for part in ARRAYS], "beartype.beartype")

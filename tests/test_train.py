@@ -1,0 +1,181 @@
+"""Whole runs in this process: real videos, real Orbax, eight fake devices, the smallest model."""
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from vivit_jax import config, metrics, recipe, train
+from vivit_jax.checkpoint import Checkpoints
+from vivit_jax.data import catalog
+from vivit_jax.data.synthetic import SPLITS, Split, encode_motions
+from vivit_jax.errors import InputError
+from vivit_jax.run import prepare
+
+
+@pytest.fixture(scope="module")
+def motions(tmp_path_factory):
+    few = {
+        name: Split(videos, SPLITS[name].speeds, SPLITS[name].curves)
+        for name, videos in (("train", 3), ("val", 1))
+    }
+    return encode_motions(tmp_path_factory.mktemp("videos"), few)
+
+
+def make_experiment(root, **changes):
+    sections = {
+        "data": {
+            "root": str(root),
+            "batch_size": 8,
+            "frames": 4,
+            "stride": 2,
+            "image_size": 16,
+            "workers": 2,
+        },
+        "augment": {"flip": 0.5},
+        "model": {"name": "video_transformer", "size": "mu", "tubelet": (2, 8, 8), "dropout": 0.1},
+        "objective": {"name": "classify"},
+        "optim": {"warmup": 1.0, "unit": "steps", "average": 0.9},
+        "train": {"steps": 6, "log_every": 1, "checkpoint_every": 2},
+        "eval": {"clips": 2, "crops": 1},
+    }
+    for name, options in changes.items():
+        sections[name] = {**sections[name], **options}
+    return config.parse(recipe.experiment(**sections).to_dict())
+
+
+def curve(workdir):
+    timing = {"clips_per_second", "data_wait"}
+    lines = metrics.read_lines(workdir / metrics.METRICS)
+    return [{k: v for k, v in line.items() if k not in timing} for line in lines]
+
+
+def results(workdir):
+    lines = metrics.read_lines(workdir / metrics.RESULTS)
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def saved(workdir, step):
+    with Checkpoints(workdir) as checkpoints:
+        assert step in checkpoints.steps()
+    with ocp.StandardCheckpointer() as checkpointer:
+        return jax.device_get(checkpointer.restore(workdir / "checkpoints" / str(step) / "default"))
+
+
+@pytest.fixture(scope="module")
+def straight(motions, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("straight")
+    train.run(make_experiment(motions), workdir)
+    return workdir
+
+
+@pytest.mark.parametrize("stop", [3, 4], ids="stopped_at_step_{}".format)
+def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
+    stop, straight, motions, tmp_path, monkeypatch
+):
+    write = metrics.Writer.write
+
+    def stop_here(self, name, record):
+        if record["step"] == stop:
+            raise KeyboardInterrupt
+        write(self, name, record)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(metrics.Writer, "write", stop_here)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(make_experiment(motions), tmp_path)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest() == 2
+    with (tmp_path / metrics.METRICS).open("a") as file:
+        file.write('{"step": 3, "loss"')  # as a crash leaves it
+    train.run(make_experiment(motions), tmp_path)
+    assert curve(tmp_path) == curve(straight)
+    assert results(tmp_path) == results(straight)
+    jax.tree.map(np.testing.assert_array_equal, saved(tmp_path, 6), saved(straight, 6))
+
+
+def test_a_run_writes_down_what_it_is_and_what_came_of_it(straight, motions):
+    assert config.from_json(straight / "config.json") == make_experiment(motions)
+    assert len((straight / "label_map.txt").read_text().splitlines()) == 8
+    lines = metrics.read_lines(straight / metrics.METRICS)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    named = {"step", "loss", "learning_rate", "grad_norm", "clips_per_second", "data_wait"}
+    assert named | {"skipped"} <= set(lines[0])
+    assert [line["learning_rate"] for line in lines[:2]] == [0.0, pytest.approx(1e-3)]
+    (result,) = results(straight)
+    assert (result["step"], result["videos"], result["coverage"]) == (6, 8, 1.0)
+    assert (straight / "curves.png").stat().st_size > 1000
+    with Checkpoints(straight) as checkpoints:
+        assert checkpoints.steps() == [2, 4, 6]
+
+
+def test_a_finished_run_started_again_changes_nothing(straight, motions):
+    before = (straight / metrics.METRICS).read_bytes(), (straight / metrics.RESULTS).read_bytes()
+    again = train.run(make_experiment(motions), straight)
+    assert again["top1"] == results(straight)[-1]["top1"]
+    after = (straight / metrics.METRICS).read_bytes(), (straight / metrics.RESULTS).read_bytes()
+    assert after == before
+
+
+def test_no_steps_evaluate_the_newest_checkpoint(straight, motions):
+    found = train.run(make_experiment(motions, train={"steps": 0}), straight)
+    first, again = results(straight)[:1], results(straight)[1:]
+    assert again == first
+    assert found["top1"] == first[0]["top1"]
+    assert config.from_json(straight / "config.json").train.steps == 6
+
+
+def test_the_newest_and_the_best_checkpoints_are_kept(motions, tmp_path, monkeypatch):
+    scores = {2: 0.1, 4: 0.9, 6: 0.5, 8: 0.3, 10: 0.2}
+    monkeypatch.setattr(train, "evaluate", lambda run, params, step, writer: {"top1": scores[step]})
+    options = {"steps": 10, "evaluate_every": 2, "checkpoint_every": 100, "keep": 2}
+    train.run(make_experiment(motions, train=options), tmp_path)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps() == [4, 8, 10]
+
+
+def test_another_model_in_the_same_workdir_is_refused_by_option(straight, motions):
+    with pytest.raises(InputError, match=r"config\.model\.depth was 0 and is 2"):
+        train.run(make_experiment(motions, model={"depth": 2}), straight)
+
+
+def test_other_classes_in_the_same_workdir_are_refused(straight, motions, tmp_path):
+    (tmp_path / "map.txt").write_text(
+        "\n".join(sorted(p.name for p in (motions / "train").iterdir())[::-1])
+    )
+    experiment = make_experiment(motions, data={"label_map": str(tmp_path / "map.txt")})
+    with pytest.raises(InputError, match=r"label_map\.txt has 8 classes"):
+        train.run(experiment, straight)
+
+
+def test_an_update_that_is_skipped_is_counted_and_its_examples_named(
+    motions, tmp_path, monkeypatch
+):
+    make_augment = train.make_augment
+
+    def spoil_first_batch(*args):
+        augment = make_augment(*args)
+
+        def spoilt(video, keys):
+            first = (keys == jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 0), 1)).any()
+            clips = augment(video, keys)
+            return clips.at[1].set(jax.numpy.where(first, jax.numpy.nan, clips[1]))
+
+        return spoilt
+
+    monkeypatch.setattr(train, "make_augment", spoil_first_batch)
+    train.run(make_experiment(motions, train={"steps": 2, "evaluate": False}), tmp_path)
+    lines = metrics.read_lines(tmp_path / metrics.METRICS)
+    assert [line["skipped"] for line in lines] == [1, 1]
+    assert lines[0]["loss"] is None
+    (named,) = metrics.read_lines(tmp_path / metrics.SKIPPED)
+    assert named["step"] == 1
+    assert len(named["examples"]) == 1
+    assert (motions / named["examples"][0]).exists()
+    assert lines[1]["learning_rate"] == 0.0  # the schedule counts updates
+
+
+def test_a_mirror_image_is_never_made_where_directions_are_labels(motions, tmp_path, monkeypatch):
+    monkeypatch.setitem(catalog.CATALOG, "mine", catalog.Dataset(directional=True))
+    prepared = prepare(make_experiment(motions, data={"dataset": "mine"}), tmp_path)
+    assert prepared.experiment.augment.flip == 0
