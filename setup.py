@@ -5,7 +5,7 @@ import pathlib
 import setuptools
 
 HERE = pathlib.Path(__file__).parent
-PARITY = ["safetensors>=0.6", "torch>=2.8", "transformers>=5"]
+PARITY = ["safetensors>=0.6.1", "torch>=2.13", "transformers>=5.9"]
 
 setuptools.setup(
     name="vivit_jax",
@@ -38,7 +38,7 @@ setuptools.setup(
     extras_require={
         "test": ["beartype>=0.20", "pytest>=8.4", "pytest-xdist>=3.8", "scikit-learn>=1.7"],
         "parity": PARITY,
-        "lint": ["pre-commit>=4", "pyright>=1.1.400", "ruff>=0.14"],
+        "lint": ["pre-commit>=4", "pyright[nodejs]==1.1.414", "ruff==0.17.5"],  # each finds more
         "gpu": ["jax[cuda13]>=0.10.2"],
         "tpu": ["jax[tpu]>=0.10.2"],
     },

@@ -63,7 +63,7 @@ class Checkpoints:
           results: of an evaluation of it.
         """
         if step not in self._manager.all_steps():
-            self._manager.save(step, args=ocp.args.StandardSave(state), metrics=results)
+            self._manager.save(step, args=ocp.args.PyTreeSave(state), metrics=results)
 
     def restore(self, step: int, target: Any) -> Any:
         """Returns a step's arrays.

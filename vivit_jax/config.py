@@ -337,7 +337,8 @@ def convert(value: Any, kind: Any, where: str) -> Any:
     if origin is tuple and isinstance(value, list | tuple):
         kinds = [args[0]] * len(value) if args[-1] is Ellipsis else args
         if len(kinds) == len(value):
-            return tuple(convert(v, k, where) for v, k in zip(value, kinds, strict=True))
+            pairs = enumerate(zip(value, kinds, strict=True))
+            return tuple(convert(v, k, f"{where}[{i}]") for i, (v, k) in pairs)
     elif kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     elif origin is None and type(value) is kind:

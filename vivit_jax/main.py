@@ -3,41 +3,40 @@
     python -m vivit_jax.main --config configs/quickstart.py --workdir runs/quickstart
     python -m vivit_jax.main --workdir runs/quickstart --config.train.steps=0    # evaluates it
 
-Any option is overridden by --config.SECTION.OPTION=VALUE. Without --config, the workdir's own is
-used. Exit codes: 0 done, 1 a fault, 2 something that the user gave cannot be used.
+Any option is overridden by --config.SECTION.OPTION=VALUE; vivit_jax/config.py lists them. Without
+--config, the workdir's own is used. Exit codes: 0 done, 1 a fault, 2 something that the user gave
+cannot be used.
 """
 
 import argparse
+import importlib.machinery
+import importlib.util
 import logging
+import os
 import pathlib
 import re
 import sys
-
-from absl import app, flags
-from absl import logging as absl_logging
-from ml_collections import config_flags
+import traceback
+from collections.abc import Sequence
+from typing import Any
 
 from vivit_jax import config
 from vivit_jax.errors import InputError
 from vivit_jax.processes import join
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see configs/.")
-flags.DEFINE_string("workdir", None, "Folder of the run; one that was stopped goes on.")
 
-
-def main(arguments: list[str]) -> None:
-    """Runs the experiment of the flags."""
-    if len(arguments) > 1:
-        raise InputError(f"Unexpected: {' '.join(arguments[1:])}; an override is --config.x=VALUE.")
-    absl_logging.set_verbosity(absl_logging.WARNING)
-    experiment = config.parse(_CONFIG.value.to_dict())
+def main(arguments: Sequence[str]) -> None:
+    """Runs the experiment that the command line describes."""
+    experiment, workdir = parse(arguments)
     join()
     import jax
+    from absl import logging as absl_logging
 
     from vivit_jax import train
 
+    absl_logging.set_verbosity(absl_logging.WARNING)
     speak(jax.process_index() == 0)
-    train.run(experiment, pathlib.Path(flags.FLAGS.workdir))
+    train.run(experiment, workdir)
 
 
 def speak(first_process: bool) -> None:
@@ -50,57 +49,130 @@ def speak(first_process: bool) -> None:
     own.propagate = False
 
 
-def parse_flags(arguments: list[str]) -> list[str]:
-    """Returns what is left of the command line after its flags.
+def parse(arguments: Sequence[str]) -> tuple[config.Experiment, pathlib.Path]:
+    """Returns the experiment and the workdir of a command line, without the command's name.
 
     Raises:
-      InputError: a flag or an option is missing, unknown or of the wrong type.
+      InputError: a config file, a flag or an option is missing, unknown or of the wrong type.
     """
-    names = [argument.split("=")[0].lstrip("-") for argument in arguments[1:]]
-    if not {"help", "helpshort", "helpfull"} & set(names):
-        if "workdir" not in names:
-            raise InputError("--workdir is missing: the folder that everything is written into.")
-        if "config" not in names:
-            arguments = [arguments[0], f"--config={own_config(arguments)}", *arguments[1:]]
-    try:
-        return flags.FLAGS(arguments)
-    except InputError:
-        raise
-    except AttributeError as error:  # the config has no such option, or its file is wrong
-        raise InputError(unknown_option(arguments) or f"--config: {error}") from error
-    except (flags.Error, OSError, TypeError, ValueError) as error:
-        raise InputError(str(error)) from error
+    parser = argparse.ArgumentParser(
+        prog="python -m vivit_jax.main",
+        usage="%(prog)s --workdir DIR [--config FILE] [--config.SECTION.OPTION=VALUE ...]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--workdir", metavar="DIR", help="of the run; one that was stopped goes on")
+    parser.add_argument("--config", metavar="FILE", help="see configs/; FILE:TEXT gives it a text")
+    given, overrides = parser.parse_known_args(arguments)
+    if not given.workdir:
+        raise InputError("--workdir is missing: the folder that everything is written into.")
+    workdir = pathlib.Path(given.workdir).absolute()
+    folder = next(folder for folder in (workdir, *workdir.parents) if folder.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(f"--workdir={workdir}: {folder} is no folder that can be written into.")
+    if given.config:
+        section = load(given.config)
+    elif (workdir / "config.json").is_file():
+        from vivit_jax import recipe
 
-
-def own_config(arguments: list[str]) -> str:
-    """Returns the config file that gives back the config of the workdir's run."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--workdir", "-workdir")
-    workdir = parser.parse_known_args(arguments)[0].workdir
-    if not (pathlib.Path(workdir) / "config.json").is_file():
+        section = recipe.get_config(str(workdir))
+    else:
         raise InputError(f"--config is missing, and {workdir} holds no run; give one of configs/.")
-    return f"{pathlib.Path(__file__).with_name('recipe.py')}:{workdir}"
+    override(section, overrides)
+    return config.parse(section.to_dict()), workdir
 
 
-def unknown_option(arguments: list[str]) -> str | None:
-    """Returns the message about the first override that the config has no option for."""
+def load(path: str) -> Any:
+    """Returns the ConfigDict that a config file gives.
+
+    Args:
+      path: of the file; what follows a colon is get_config's argument.
+
+    Raises:
+      InputError: it gives none; names the line that is wrong.
+    """
+    from ml_collections import config_dict
+
+    file, *argument = path.split(":", 1)
+    if not os.path.isfile(file):
+        raise InputError(f"--config: {file} is not a file; see configs/ for some.")
+    loader = importlib.machinery.SourceFileLoader("config_file", file)
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        loader.exec_module(module)
+        section = module.get_config(*argument)
+    except SyntaxError as error:
+        raise InputError(f"{error.filename}, line {error.lineno}: {error.msg}.") from error
+    except Exception as error:  # whatever a file of the user's own code can do
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+        where = f"{file}, line {lines[-1]}" if lines else file
+        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+        raise InputError(f"{where}: {kind}{error}") from error
+    if not isinstance(section, config_dict.ConfigDict):
+        raise InputError(
+            f"{file}: get_config returned {section!r:.60}; expected what recipe.experiment returns."
+        )
+    return section
+
+
+def override(section: Any, arguments: Sequence[str]) -> None:
+    """Sets the options of a ConfigDict that --config.SECTION.OPTION=VALUE names.
+
+    Raises:
+      InputError: there is no such option, its value has the wrong type, or it is no override.
+    """
+    from absl import flags
+    from ml_collections import config_flags
+
     for argument in arguments:
-        if not (match := re.match(r"--?config\.([\w.]+)", argument)):
-            continue
-        *path, last = match[1].split(".")
-        section = _CONFIG.value
-        for depth, name in enumerate([*path, last]):
-            if not hasattr(section, "keys") or name not in section:
-                known = section.keys() if hasattr(section, "keys") else ()
-                return config.unknown(".".join(["config", *path[:depth]]), name, known)
-            section = section[name]
-    return None
+        if match := re.match(r"--?(?:no)?config\.([\w.]+)", argument):
+            option(section, match[1])
+        elif argument.startswith("-"):
+            raise InputError(
+                f"Unknown flag {argument}; expected --workdir, --config or "
+                "--config.SECTION.OPTION=VALUE."
+            )
+    values = flags.FlagValues()
+    try:
+        config_flags.DEFINE_config_dict("config", section, flag_values=values, sys_argv=arguments)
+        stray = values(["", *arguments])[1:]
+    except flags.IllegalFlagValueError as error:
+        name, found = re.findall(r"--config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)[0]
+        expected = config.describe(type(option(section, name)))
+        raise InputError(f"config.{name} = {found!r}; expected {expected}.") from error
+    except flags.Error as error:
+        raise InputError(f"{error}.") from error
+    if stray:
+        raise InputError(
+            f"Unexpected: {' '.join(stray)}; an override is --config.SECTION.OPTION=VALUE."
+        )
+
+
+def option(section: Any, path: str) -> Any:
+    """Returns the value of an option, such as data.frames.
+
+    Raises:
+      InputError: there is none; names the closest.
+    """
+    where = "config"
+    for name in path.split("."):
+        if not hasattr(section, "keys"):
+            raise InputError(f"{where} has no options of its own; its value is {section!r}.")
+        if name not in section:
+            raise InputError(config.unknown(where, name, section.keys()))
+        section, where = section[name], f"{where}.{name}"
+    if hasattr(section, "keys"):
+        raise InputError(f"{where} is a section of options, such as {where}.{min(section)}.")
+    return section
 
 
 def run() -> None:
     """Runs the command."""
     try:
-        app.run(main, flags_parser=parse_flags)
+        main(sys.argv[1:])
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -9,6 +9,7 @@ Sources: Loshchilov and Hutter 2019 (decoupled weight decay); Bao et al. 2022 (B
 learning rates, as VideoMAE uses them.
 """
 
+import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,7 @@ from jax.typing import ArrayLike
 from vivit_jax import config
 from vivit_jax.errors import InputError
 
+log = logging.getLogger(__name__)
 Schedule = Callable[[ArrayLike], jax.Array]
 
 SCHEDULES = ("cosine", "constant", "steps")
@@ -44,23 +46,19 @@ def make_schedule(optim: config.Optim, steps: int, steps_per_epoch: float) -> Sc
 
     Args:
       optim: its rates are used as they are, not scaled by the batch.
-      steps: of the whole run; with 0, which only evaluates, any warmup will do.
+      steps: of the whole run; one shorter than the warmup ends within it.
       steps_per_epoch: examples over batch size.
 
     Raises:
-      InputError: the schedule is unknown, the warmup is longer than the run, or decay_at does not
-        rise.
+      InputError: the schedule is unknown, or decay_at does not rise.
     """
     config.choose("config.optim.schedule", optim.schedule, SCHEDULES)
     unit = {"steps": 1.0, "epochs": steps_per_epoch}[optim.unit]
     warmup = optim.warmup * unit
     if not warmup >= 0:
         raise InputError(f"config.optim.warmup = {optim.warmup} is below 0.")
-    if steps and warmup >= steps + 1:  # less is how a run by epochs was rounded
-        raise InputError(
-            f"config.optim.warmup = {optim.warmup} {optim.unit} is {warmup:g} steps, longer than "
-            f"the run of {steps}: shorten it, or train longer."
-        )
+    if steps and warmup >= steps + 1:
+        log.warning("config.optim.warmup, %g steps, outlasts the run of %d.", warmup, steps)
     borders = [at * unit for at in optim.decay_at]
     if any(b <= a for a, b in zip([0.0, *borders], borders, strict=False)):
         raise InputError(f"config.optim.decay_at = {optim.decay_at} does not rise from above 0.")

@@ -3,18 +3,22 @@
     python -m vivit_jax.predict --checkpoint WORKDIR VIDEO... [--top 5] [--json]
 
 A video is judged as in evaluation: the same frames, size, clips and crops. With --json, one object
-a video, a line each: {"video": ..., "top": [{"label": ..., "score": ...}]}, or {"video": ...,
-"error": {"cause": ..., "message": ...}}. Exit codes: 0 all videos were read, 1 some were not,
-2 something else that was given cannot be used.
+a video, a line each: {"video": ..., "top": [{"label": ..., "score": ...}]}, with several heads
+"top_0", "top_1" ... in place of "top", or {"video": ..., "error": {"cause": ..., "message": ...}}.
+Exit codes: 0 all videos were read, 1 some were not, 2 something else that was given cannot be used;
+130 after Ctrl-C, and 141 where nobody reads on, as in `| head`.
 """
 
 import argparse
+import collections
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
+import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,14 +48,15 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     failed = False
-    for video, pixels in read(arguments.videos, views):
-        if isinstance(pixels, DecodeFailure):
-            failed = True
-            found: dict[str, Any] = {"error": pixels._asdict()}
-        else:
-            found = best(judge(pixels), label_maps, arguments.top)
-        print(json.dumps({"video": video, **found}) if arguments.json else table(video, found))
-        sys.stdout.flush()
+    with contextlib.closing(read(arguments.videos, views)) as readings:
+        for video, pixels in readings:
+            if isinstance(pixels, DecodeFailure):
+                failed = True
+                found: dict[str, Any] = {"error": pixels._asdict()}
+            else:
+                found = best(judge(pixels), label_maps, arguments.top)
+            text = json.dumps({"video": video, **found}) if arguments.json else table(video, found)
+            print(text, flush=True)
     return int(failed)
 
 
@@ -84,15 +89,16 @@ def load(
         experiment.data, experiment.eval.clips, experiment.eval.crops, experiment.eval.resize
     )
     data = experiment.data
-    clip = np.zeros((1, data.frames, data.image_size, data.image_size, 3), np.uint8)
+    shape = (1, data.frames, data.image_size, data.image_size, 3)
+    clip = {"video": jax.ShapeDtypeStruct(shape, np.uint8)}
 
-    def init() -> Any:
-        return objective.init(jax.random.key(0), {"video": clip}, method="predict")["params"]
+    def init(clip: dict[str, jax.Array]) -> Any:
+        return objective.init(jax.random.key(0), clip, method="predict")["params"]
 
     name = "average" if experiment.optim.average else "params"
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     target = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), jax.eval_shape(init)
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), jax.eval_shape(init, clip)
     )
     with Checkpoints(workdir) as checkpoints:
         step = checkpoints.latest() if step is None else step
@@ -106,19 +112,24 @@ def load(
 
 def read(
     videos: Sequence[str], views: tuple[Sampling, Geometry]
-) -> Iterator[tuple[str, np.ndarray | DecodeFailure]]:
+) -> Generator[tuple[str, np.ndarray | DecodeFailure]]:
     """Yields each video with its pixels, uint8 [V T H W 3], or why there are none; in order."""
     sampling, geometry = views
     shape = (sampling.clips * geometry.boxes, sampling.frames, geometry.size, geometry.size, 3)
     workers = min(len(videos), os.cpu_count() or 1)
-    tasks = [Task(video, sampling, geometry, (1, 0)) for video in videos]
+    waiting: collections.deque[tuple[str, concurrent.futures.Future]] = collections.deque()
     with (
+        concurrent.futures.ThreadPoolExecutor(workers) as threads,  # ends after what it waits for
         DecodePool(workers, int(np.prod(shape))) as pool,
-        concurrent.futures.ThreadPoolExecutor(workers) as threads,
     ):
-        for start in range(0, len(videos), 4 * workers):  # so that pixels don't pile up
-            some = slice(start, start + 4 * workers)
-            yield from zip(videos[some], threads.map(pool.decode, tasks[some]), strict=True)
+        for video in videos:
+            task = Task(video, sampling, geometry, (1, 0))
+            waiting.append((video, threads.submit(pool.decode, task)))
+            if len(waiting) == 2 * workers:  # so that pixels don't pile up
+                video, pixels = waiting.popleft()
+                yield video, pixels.result()
+        for video, pixels in waiting:
+            yield video, pixels.result()
 
 
 def best(
@@ -137,10 +148,26 @@ def best(
 def table(video: str, found: dict[str, Any]) -> str:
     """Returns what was found, for people."""
     if "error" in found:
-        return f"{video}\n  {found['error']['cause']}: {found['error']['message']}"
-    rows = [f"  {row['score']:.4f}  {row['label']}" for values in found.values() for row in values]
-    return "\n".join([video, *rows])
+        return f"{video}\n  error: {found['error']['cause']}: {found['error']['message']}"
+    lines = [video]
+    for head, rows in enumerate(found.values()):
+        lines += [f"  head {head}"] if len(found) > 1 else []
+        lines += [f"  {row['score']:.4f}  {row['label']}" for row in rows]
+    return "\n".join(lines)
+
+
+def run() -> int:
+    """Returns main's exit code; Ctrl-C and a closed pipe end the process without a traceback."""
+    # A file's name need not be text.
+    sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[attr-defined]
+    try:
+        return main()
+    except (KeyboardInterrupt, BrokenPipeError) as stop:
+        number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGPIPE
+        signal.signal(number, signal.SIG_DFL)  # so a shell's loop ends too, and no library's
+        signal.raise_signal(number)  # threads crash an interpreter that is ending
+        return 128 + number
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

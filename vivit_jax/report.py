@@ -203,8 +203,11 @@ def _draw_confusion(matrix: Int[np.ndarray, "K K"], names: Sequence[str]) -> "Fi
 
 
 def _write_csv(file: pathlib.Path, rows: Iterable[Iterable[Any]]) -> None:
-    """Writes a table in UTF-8."""
-    with _replacing(file) as new, new.open("w", encoding="utf-8", newline="") as out:
+    """Writes a table in UTF-8; names of files and folders that are no text stay what they are."""
+    with (
+        _replacing(file) as new,
+        new.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out,
+    ):
         csv.writer(out).writerows(rows)
 
 

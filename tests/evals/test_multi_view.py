@@ -51,7 +51,7 @@ def params():
     init = functools.partial(OBJECTIVE.init, method="predict")
     made = jax.jit(init)(jax.random.key(0), clip)["params"]
     kernel = jax.random.normal(jax.random.key(1), made["head"]["kernel"].shape)
-    return {**made, "head": {**made["head"], "kernel": 5 * kernel}}
+    return {**made, "head": {**made["head"], "kernel": kernel}}
 
 
 def evaluator(source, devices=1, **options) -> MultiView:

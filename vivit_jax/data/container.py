@@ -12,6 +12,7 @@ import os
 import pathlib
 import stat
 from collections.abc import Iterator
+from typing import Any
 
 import av
 import av.container
@@ -24,6 +25,9 @@ CODECS = (
     *("h264", "hevc", "vp8", "vp9", "av1", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "h263"),
     *("h263p", "flv1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2", "wmv3", "vc1"),
 )
+# Tags may be in any encoding: PyAV 19 keeps what it cannot read, older ones must be told to.
+OLD_PYAV = int(av.__version__.split(".")[0]) < 19
+TAGS: dict[str, Any] = {"metadata_errors": "replace"} if OLD_PYAV else {}
 MAX_PIXELS = 8192 * 8192
 READ_AHEAD = 10.0  # seconds: what lies nearer than this is read past (not decoded), not sought
 MAX_REORDER = 16  # frames that can come before one in the file and after it on the screen
@@ -152,7 +156,7 @@ def open_movie(video: str | bytes | pathlib.Path, probe: bool = False) -> Iterat
         options["codec_whitelist"] = "none"
     with _open_file(video) as file:
         try:
-            container = av.open(file, "r", options=options, metadata_errors="replace")
+            container = av.open(file, "r", options=options, **TAGS)
         except av.error.FFmpegError as error:
             raise DecodeError(
                 "unreadable", f"not a video in a format that is read ({error.strerror})"

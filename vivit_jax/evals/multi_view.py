@@ -6,6 +6,7 @@ A video that cannot be read is never replaced: it is left out, and the coverage 
 """
 
 import logging
+import math
 import pathlib
 import time
 from collections.abc import Sequence
@@ -119,27 +120,27 @@ class MultiView:
         """
         start = time.perf_counter()
         judged = self.judge(params, workdir)
-        coverage = len(judged.videos) / len(self._source)
-        if judged.bad:
+        lost = len(self._source) - len(judged.videos)
+        if lost:
             log.warning(
                 "%d of %d videos could not be read and are left out (%s/bad_videos.jsonl).",
-                *(len(judged.bad), len(self._source), workdir),
+                *(lost, len(self._source), workdir),
             )
         results = {
             **self._measure(judged, folder),
             "videos": len(self._source),
-            "coverage": coverage,
+            "coverage": len(judged.videos) / len(self._source),
             "seconds": round(time.perf_counter() - start, 2),
         }
         if jax.process_index() == 0:
             self._write_videos(judged, folder)
-        if self._options.strict and coverage < 1:
+        if self._options.strict and lost:
             listed = "\n".join(
                 f"  {r['id']}: {r['cause']}: {r['message']}" for r in judged.bad[:20]
             )
             raise InputError(
-                f"eval.strict is on and {len(self._source) - len(judged.videos)} of "
-                f"{len(self._source)} videos could not be read:\n{listed}"
+                f"eval.strict is on and {lost} of {len(self._source)} videos could not be read:\n"
+                f"{listed}"
             )
         return results
 
@@ -189,7 +190,10 @@ class MultiView:
         by_head = np.split(judged.scores, borders, axis=1)
         if len(by_head) == 1:
             return self._measure_head(by_head[0], labels[:, 0], self._names[0], folder)
-        right = [x.argmax(axis=1) == labels[:, i] for i, x in enumerate(by_head)]
+        right = [  # NaN is never right, as in top_k
+            (x.argmax(axis=1) == labels[:, i]) & ~np.isnan(x).any(axis=1)
+            for i, x in enumerate(by_head)
+        ]
         results = {"top1": float(np.all(right, axis=0).mean()) if len(labels) else np.nan}
         for i, (scores, names) in enumerate(zip(by_head, self._names, strict=True)):
             head = self._measure_head(scores, labels[:, i], names, folder / f"head_{i}")
@@ -216,7 +220,7 @@ class MultiView:
     def _write_videos(self, judged: Judged, folder: pathlib.Path) -> None:
         """Writes the scores of every video."""
         ids = [self._source.example(int(i)).id for i in judged.videos]
-        labels = judged.labels.reshape(len(ids), -1)
+        labels = judged.labels.reshape(len(ids), math.prod(judged.labels.shape[1:]))
         multi_label = self._objective.multi_label
         report.write_scores(folder, ids, self._names, judged.scores, labels, multi_label)
 
