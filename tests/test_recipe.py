@@ -63,10 +63,19 @@ def test_what_a_config_leaves_out_has_its_default():
         ({"model": {"name": "video_transfomer"}}, r"config\.model\.name.*expected one of video_tr"),
         ({"objective": {"name": "clasify"}}, r"config\.objective\.name.*Did you mean 'classify'"),
         ({"model": {}}, r"config\.model has no name; expected one of video_transformer"),
-        ({"model": {"name": "video_transformer", "dept": 3}}, r"mean config\.model\.depth\?.*width"),
-        ({"model": {"name": "video_transformer", "depth": "3"}}, r"config\.model\.depth = '3'; exp"),
+        (
+            {"model": {"name": "video_transformer", "dept": 3}},
+            r"mean config\.model\.depth\?.*width",
+        ),
+        (
+            {"model": {"name": "video_transformer", "depth": "3"}},
+            r"config\.model\.depth = '3'; exp",
+        ),
         ({"model": {"name": "video_transformer", "scan": 1}}, r"config\.model\.scan = 1; expected"),
-        ({"objective": {"name": "classify", "mixp": 1}}, r"mean config\.objective\.mixup\?.*cutmix"),
+        (
+            {"objective": {"name": "classify", "mixp": 1}},
+            r"mean config\.objective\.mixup\?.*cutmix",
+        ),
         ({"objective": {"name": "classify", "class_splits": (2,)}}, "has no option 'class_splits'"),
         ({"data": {"frmes": 3}}, r"Did you mean config\.data\.frames\?"),
         ({"dta": {"frames": 3}}, r"Did you mean config\.data\?"),

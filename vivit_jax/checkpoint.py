@@ -20,13 +20,16 @@ FOLDER = "checkpoints"
 class Checkpoints:
     """The checkpoints in a workdir; a context manager, whose end waits for the last save."""
 
-    def __init__(self, workdir: pathlib.Path, keep: int = 1, best: str = ""):
-        """Opens or makes the folder.
+    def __init__(
+        self, workdir: pathlib.Path, keep: int = 1, best: str = "", read_only: bool = False
+    ):
+        """Opens the folder; makes it, and clears it of unfinished saves, unless `read_only`.
 
         Args:
           workdir: of the run.
           keep: newest checkpoints kept.
           best: the result by which one more is kept; the larger the better.
+          read_only: leave it as it is, for the run that may be saving into it.
         """
         self.folder = workdir.resolve() / FOLDER
         kept: list[Any] = [checkpoint_managers.LatestN(keep)]
@@ -40,7 +43,8 @@ class Checkpoints:
             )
         options = ocp.CheckpointManagerOptions(
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(kept),
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=not read_only,
+            create=not read_only,
             # Which steps are saved is the loop's to say.
             save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
         )
@@ -80,9 +84,11 @@ class Checkpoints:
         restore = ocp.args.PyTreeRestore(item=target, restore_args=args, partial_restore=True)
         try:
             state = self._manager.restore(step, args=restore)
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
+            cause = str(error).split(" [tensorstore_spec")[0]  # of which pages follow
             raise InputError(
-                f"{self.folder / str(step)} does not hold what this config describes: {error}"
+                f"{self.folder / str(step)} is damaged, or was saved with other options (those of "
+                f"the model, the optimiser, data.frames or data.image_size): {cause}"
             ) from error
         for (path, array), wanted in zip(
             jax.tree.leaves_with_path(state), jax.tree.leaves(target), strict=True

@@ -228,6 +228,12 @@ class Experiment:
     Attributes:
       model: {"name": a row of models.MODELS, and its fields}.
       objective: {"name": a row of objectives.OBJECTIVES, and its fields}.
+      data: the videos, and clips of them.
+      augment: what happens to a training clip.
+      optim: the update.
+      train: the length of the run.
+      eval: how it is judged.
+      mesh: the devices.
       seed: of everything random.
     """
 

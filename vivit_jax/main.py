@@ -118,7 +118,7 @@ def load(path: str) -> Any:
     return section
 
 
-def override(section: Any, arguments: Sequence[str]) -> None:
+def override(section: Any, arguments: list[str]) -> None:
     """Sets the options of a ConfigDict that --config.SECTION.OPTION=VALUE names.
 
     Raises:

@@ -42,11 +42,11 @@ def drop_after(file: pathlib.Path, step: int) -> None:
 
 
 def as_line(record: Mapping[str, Any]) -> str:
-    """Returns a record as a line; what is not finite, which JSON lacks, becomes null."""
+    """Returns a record as a line of ASCII; what is not finite, which JSON lacks, becomes null."""
     values = {
         k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()
     }
-    return json.dumps(values, ensure_ascii=False) + "\n"
+    return json.dumps(values) + "\n"
 
 
 def append(file: pathlib.Path, record: Mapping[str, Any]) -> None:

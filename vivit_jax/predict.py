@@ -14,7 +14,6 @@ import collections
 import concurrent.futures
 import contextlib
 import json
-import os
 import pathlib
 import signal
 import sys
@@ -25,7 +24,7 @@ import numpy as np
 
 from vivit_jax.data.clips import Sampling
 from vivit_jax.data.geometry import Geometry
-from vivit_jax.data.pool import DecodeFailure, DecodePool
+from vivit_jax.data.pool import DecodeFailure, DecodePool, cores
 from vivit_jax.data.worker import Task
 from vivit_jax.errors import InputError
 
@@ -100,7 +99,7 @@ def load(
     target = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), jax.eval_shape(init, clip)
     )
-    with Checkpoints(workdir) as checkpoints:
+    with Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.latest() if step is None else step
         if step is None or step not in checkpoints.steps():
             have = ", ".join(map(str, checkpoints.steps())) or "none"
@@ -116,7 +115,7 @@ def read(
     """Yields each video with its pixels, uint8 [V T H W 3], or why there are none; in order."""
     sampling, geometry = views
     shape = (sampling.clips * geometry.boxes, sampling.frames, geometry.size, geometry.size, 3)
-    workers = min(len(videos), os.cpu_count() or 1)
+    workers = min(len(videos), cores())
     waiting: collections.deque[tuple[str, concurrent.futures.Future]] = collections.deque()
     with (
         concurrent.futures.ThreadPoolExecutor(workers) as threads,  # ends after what it waits for

@@ -127,6 +127,7 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
         best = experiment.eval.best or usual
         source = sources.eval if experiment.eval.split == "eval" else sources.train
         evaluator = MultiView(objective, experiment, source, sources.label_maps, mesh)
+        config.choose("config.eval.best", best, evaluator.results)
     return Run(
         experiment=experiment,
         workdir=workdir,

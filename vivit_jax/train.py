@@ -49,15 +49,13 @@ def run(experiment: config.Experiment, workdir: pathlib.Path) -> Results:
     workdir = workdir.resolve()
     check_workdir(experiment, workdir)
     prepared = prepare(experiment, workdir)
-    options = experiment.train
+    if experiment.train.steps == 0:
+        with Checkpoints(workdir, read_only=True) as checkpoints:
+            return evaluate_only(prepared, checkpoints)
     if jax.process_index() == 0:
         keep_label_maps(workdir, prepared.sources.label_maps)
-    with Checkpoints(workdir, options.keep, prepared.best) as checkpoints:
-        if options.steps == 0:
-            return evaluate_only(prepared, checkpoints)
-        if jax.process_index() == 0:
-            (workdir / "config.json").write_text(config.to_json(experiment), encoding="utf-8")
-        return train(prepared, checkpoints)
+    with Checkpoints(workdir, experiment.train.keep, prepared.best) as checkpoints:
+        return train(prepared, checkpoints, experiment)
 
 
 def evaluate_only(run: Run, checkpoints: Checkpoints) -> Results:
@@ -67,19 +65,28 @@ def evaluate_only(run: Run, checkpoints: Checkpoints) -> Results:
     step = checkpoints.latest()
     if step is None:
         raise InputError(f"{checkpoints.folder} has no checkpoint to evaluate; train first.")
+    keep_label_maps(run.workdir, run.sources.label_maps)
     name = "average" if run.experiment.optim.average else "params"
     params = checkpoints.restore(step, {name: getattr(run.state, name)})[name]
     with Writer(run.workdir, active=jax.process_index() == 0) as writer:
         return evaluate(run, params, step, writer)
 
 
-def train(run: Run, checkpoints: Checkpoints) -> Results:
-    """Trains from the newest checkpoint, or from the start; returns the last results."""
+def train(run: Run, checkpoints: Checkpoints, given: config.Experiment) -> Results:
+    """Trains from the newest checkpoint, or from the start; returns the last results.
+
+    Args:
+      run: what to do.
+      checkpoints: of its workdir.
+      given: the config as it was given, which is written down.
+    """
     start = checkpoints.latest() or 0
     if start > run.steps:
         raise InputError(f"{checkpoints.folder} is at step {start}; the run ends at {run.steps}.")
     state = checkpoints.restore(start, run.state) if start else run.init()
     first_process = jax.process_index() == 0
+    if first_process:
+        (run.workdir / "config.json").write_text(config.to_json(given), encoding="utf-8")
     with Writer(run.workdir, start, active=first_process) as writer:
         if start < run.steps:
             log.info("Training from step %d to %d.", start, run.steps)
@@ -175,8 +182,6 @@ def evaluate(run: Run, params: Any, step: int, writer: Writer) -> Results:
     options = run.experiment.eval
     folder = run.workdir / "evaluation" / f"{step:08d}-{options.split}"
     results = run.evaluator.run(params, folder, run.workdir)
-    if run.best and run.best not in results:
-        raise InputError(f"config.eval.best = {run.best!r}; expected one of {', '.join(results)}.")
     views = f"{options.clips}x{options.crops}"
     writer.write(RESULTS, {"step": step, "split": options.split, "views": views, **results})
     shown = "  ".join(f"{name} {value:.4g}" for name, value in results.items())

@@ -18,7 +18,7 @@ from vivit_jax.data.decode import read_views
 from vivit_jax.data.pipeline import eval_batches, eval_views
 from vivit_jax.data.sources import Example, Listed
 from vivit_jax.errors import InputError
-from vivit_jax.evals.multi_view import MultiView
+from vivit_jax.evals.multi_view import Judged, MultiView
 
 NAMES = ("left", "right", "up, and away")
 VIDEOS, BAD = 5, 2
@@ -30,7 +30,8 @@ OBJECTIVE = recipe.build_objective(EXPERIMENT, [NAMES])
 def source(tmp_path_factory) -> Listed:
     folder = tmp_path_factory.mktemp("source")
     paths = [noise_video(folder / f"{i}.mp4", i) for i in range(VIDEOS)]
-    return Listed([Example(p.name, str(p), i % len(NAMES)) for i, p in enumerate(paths)])
+    ids = [*(path.name for path in paths[:-1]), "no text \udcff.mp4"]  # as os.fsdecode gives it
+    return Listed([Example(ids[i], str(path), i % len(NAMES)) for i, path in enumerate(paths)])
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def params():
     return {**made, "head": {**made["head"], "kernel": kernel}}
 
 
-def evaluator(source, devices=1, **options) -> MultiView:
+def evaluator(source, devices=1, objective=OBJECTIVE, names=(NAMES,), **options) -> MultiView:
     axes = ("data", "fsdp", "tensor")
     mesh = jax.make_mesh(
         (devices, 1, 1), axes, devices=jax.devices()[:devices], axis_types=(AxisType.Auto,) * 3
@@ -62,7 +63,7 @@ def evaluator(source, devices=1, **options) -> MultiView:
     judged = dataclasses.replace(
         EXPERIMENT, eval=dataclasses.replace(EXPERIMENT.eval, **{"batch_size": 2, **options})
     )
-    return MultiView(OBJECTIVE, judged, source, [NAMES], mesh)
+    return MultiView(objective, judged, source, names, mesh)
 
 
 @pytest.fixture(scope="module")
@@ -192,11 +193,19 @@ def test_what_is_written_agrees_with_the_results(source, params, scores, tmp_pat
         np.testing.assert_allclose(results[column], mean, atol=1e-4)
 
 
+def test_scores_that_are_no_numbers_are_never_right(source, tmp_path):
+    names = [NAMES, ("cut", "wash")]
+    objective = recipe.build_objective(EXPERIMENT, names)
+    judged = Judged(np.full((2, 5), np.nan), np.zeros((2, 2), np.int32), np.arange(2), [])
+    results = evaluator(source, objective=objective, names=names)._measure(judged, tmp_path)
+    assert {results[name] for name in ("top1", "top1_head_0", "top5_head_1")} == {0}
+
+
 def test_no_video_is_refused_with_what_to_do():
     with pytest.raises(InputError, match="data.eval_list, a folder named val, or .* data.holdout"):
         evaluator(Listed([]))
 
 
 def table(file) -> list[list[str]]:
-    with file.open(encoding="utf-8", newline="") as lines:
+    with file.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
         return list(csv.reader(lines))

@@ -27,9 +27,12 @@ SMOOTHING = 0.3
 class Patch(nn.Module):
     """An encoder that compiles at once: it sees four pixels."""
 
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
     @nn.compact
     def __call__(self, video, *, train=False):
-        pixels = normalise(video, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))[:, 0, :2, :2]
+        pixels = normalise(video, self.mean, self.std)[:, 0, :2, :2]
         tokens = nn.Dense(8, name="tokens")(pixels.reshape(len(video), 4, 3))
         return Features(tokens, tokens.mean(axis=1))
 

@@ -9,6 +9,7 @@ from vivit_jax.data.lists import read_label_map, refuse
 from vivit_jax.errors import InputError
 
 LABEL_MAP = "label_map.txt"  # in a run's workdir; with several heads label_map_0.txt and so on
+_ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}  # any name that a folder can have
 _MOST_CLASSES = 100_000  # a larger number is an identifier, not a class
 
 
@@ -69,21 +70,23 @@ def keep_label_maps(workdir: pathlib.Path, maps: Sequence[Sequence[str]]) -> Non
     Raises:
       InputError: the run has others already.
     """
+    before = read_label_maps(workdir) if _files(workdir) else maps
+    if len(before) != len(maps):
+        raise InputError(
+            f"{workdir} holds a run with {len(before)} label maps, and the videos now have "
+            f"{len(maps)}, one a head. Take another --workdir."
+        )
     names = [f"label_map_{i}.txt" for i in range(len(maps))] if len(maps) > 1 else [LABEL_MAP]
-    files = [workdir / name for name in names]
-    if all(file.exists() for file in files):
-        for file, old, new in zip(files, read_label_maps(workdir), maps, strict=True):
-            if list(old) != list(new):
-                changed = sorted(set(old) ^ set(new)) or new
-                raise InputError(
-                    f"{file} has {len(old)} classes, and the videos now have {len(new)} or another "
-                    f"order (see {', '.join(changed[:3])}). A run keeps its classes: give "
-                    f"--config.data.label_map={file}, or take another --workdir."
-                )
-        return
-    workdir.mkdir(parents=True, exist_ok=True)
-    for file, names in zip(files, maps, strict=True):
-        file.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    for file, old, new in zip((workdir / n for n in names), before, maps, strict=True):
+        if list(old) != list(new):
+            changed = sorted(set(old) ^ set(new)) or new
+            raise InputError(
+                f"{file} has {len(old)} classes, and the videos now have {len(new)} or another "
+                f"order (see {', '.join(changed[:3])}). A run keeps its classes: give "
+                f"--config.data.label_map={file}, or take another --workdir."
+            )
+        workdir.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(f"{name}\n" for name in new), **_ENCODING)
 
 
 def read_label_maps(workdir: pathlib.Path) -> tuple[tuple[str, ...], ...]:
@@ -92,12 +95,17 @@ def read_label_maps(workdir: pathlib.Path) -> tuple[tuple[str, ...], ...]:
     Raises:
       InputError: it has none.
     """
-    files = [workdir / LABEL_MAP]
-    if not files[0].exists():
-        files = sorted(workdir.glob("label_map_*.txt"), key=lambda f: int(f.stem.split("_")[-1]))
+    files = _files(workdir)
     if not files:
         raise InputError(f"{workdir} has no {LABEL_MAP}; expected the workdir of a run.")
-    return tuple(tuple(file.read_text(encoding="utf-8").split("\n")[:-1]) for file in files)
+    return tuple(tuple(file.read_text(**_ENCODING).split("\n")[:-1]) for file in files)
+
+
+def _files(workdir: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the label map files of a run, in the order of its heads."""
+    if (workdir / LABEL_MAP).exists():
+        return [workdir / LABEL_MAP]
+    return sorted(workdir.glob("label_map_*.txt"), key=lambda f: int(f.stem.split("_")[-1]))
 
 
 def _label_map(

@@ -14,7 +14,6 @@ the decoding and destroy the iterator whatever happens inside.
 import contextlib
 import functools
 import math
-import os
 import pathlib
 from collections.abc import Callable, Iterator
 
@@ -24,7 +23,7 @@ from vivit_jax import config
 from vivit_jax.data.bad_videos import BadVideos
 from vivit_jax.data.clips import TRAINING_KINDS, Sampling
 from vivit_jax.data.geometry import Geometry
-from vivit_jax.data.pool import DecodeFailure, DecodePool
+from vivit_jax.data.pool import DecodeFailure, DecodePool, cores
 from vivit_jax.data.sources import Source
 from vivit_jax.data.worker import Task
 from vivit_jax.errors import InputError
@@ -309,7 +308,7 @@ class _Reader:
 @contextlib.contextmanager
 def _open(reader: _Reader, steps: range, share: int) -> Iterator[Batches]:
     """Yields batches of `share` examples; ends the decoding processes at the end."""
-    workers = reader.workers or _cores()
+    workers = reader.workers or cores()
     with DecodePool(workers, math.prod(reader.shape)) as pool:
         reader.pool = pool
         tf = host_tensorflow()
@@ -336,12 +335,6 @@ def _open(reader: _Reader, steps: range, share: int) -> Iterator[Batches]:
             yield batches
         finally:
             batches.close()
-
-
-def _cores() -> int:
-    """Returns how many cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _share(batch_size: int, process_count: int) -> int:

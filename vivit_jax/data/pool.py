@@ -188,6 +188,12 @@ class _Worker:
         return RuntimeError(f"a decoding process ended with {how} while it started")
 
 
+def cores() -> int:
+    """Returns how many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def _memory_file(size: int) -> int:
     """Returns the descriptor of an unnamed file of reserved bytes: in memory, if it has room."""
     reserve = getattr(os, "posix_fallocate", lambda fd, _, length: os.ftruncate(fd, length))

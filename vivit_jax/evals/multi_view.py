@@ -27,6 +27,7 @@ from vivit_jax.metrics import Progress
 
 log = logging.getLogger(__name__)
 Batch = dict[str, jax.Array]
+OF_HEAD = ("top1", "top5", "precision", "recall", "f1")  # the last three are means over classes
 
 
 class Judged(NamedTuple):
@@ -106,6 +107,15 @@ class MultiView:
         self._batch_size = options.batch_size or _fit(experiment, mesh)
         sharding.check_batch("config.eval.batch_size", self._batch_size, mesh)
         self._judge = jax.jit(self._scores, out_shardings=sharding.replicated(mesh))
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """Names of the results by which one checkpoint can be better than another."""
+        if self._objective.multi_label:
+            return ("mean_average_precision",)
+        if len(self._names) == 1:
+            return OF_HEAD
+        return ("top1", *(f"{name}_head_{i}" for i in range(len(self._names)) for name in OF_HEAD))
 
     def run(self, params: Any, folder: pathlib.Path, workdir: pathlib.Path) -> dict[str, float]:
         """Returns the results, and writes pictures and tables of them.
@@ -203,19 +213,15 @@ class MultiView:
     def _measure_head(
         self, scores: np.ndarray, labels: np.ndarray, names: Sequence[str], folder: pathlib.Path
     ) -> dict[str, float]:
-        """Returns the numbers of one head; the mean over classes of what is per class."""
+        """Returns the numbers of one head."""
         matrix = measures.confusion(scores.argmax(axis=1), labels, len(names))
         each = measures.per_class(matrix)
         if jax.process_index() == 0:
             report.write_confusion(folder, matrix, names)
             report.write_classes(folder, names, *each)
-        return {
-            "top1": measures.top_k(scores, labels, 1),
-            "top5": measures.top_k(scores, labels, 5),
-            "precision": float(each.precision.mean()),
-            "recall": float(each.recall.mean()),
-            "f1": float(each.f1.mean()),
-        }
+        means = (float(x.mean()) for x in (each.precision, each.recall, each.f1))
+        ranks = (measures.top_k(scores, labels, k) for k in (1, 5))
+        return dict(zip(OF_HEAD, (*ranks, *means), strict=True))
 
     def _write_videos(self, judged: Judged, folder: pathlib.Path) -> None:
         """Writes the scores of every video."""

@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from vivit_jax.errors import InputError
+from vivit_jax.models.video_transformer import normalise
 from vivit_jax.objectives.base import Outcome
 from vivit_jax.objectives.mixup import mix
 
@@ -74,7 +75,7 @@ class Classify(nn.Module):
         video, targets, valid = batch["video"], self.targets(batch["label"]), batch["valid"]
         if train and (self.mixup or self.cutmix):
             video, targets = mix(
-                video,
+                normalise(video, self.encoder.mean, self.encoder.std),
                 targets,
                 valid,
                 self.make_rng("mix"),
