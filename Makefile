@@ -5,8 +5,8 @@
 #
 PYTHON ?= python3
 # The reference implementations that parity tests compare with are in PyTorch. On Linux its default
-# wheel brings several GB of CUDA packages; the CPU build, which is enough, comes with the
-# PIP_ARGS that .github/workflows/test.yml sets. With .venv/.test there, neither is asked again.
+# wheel brings several GB of CUDA packages; its CPU build is enough, and PIP_ARGS can tell pip where
+# to find it (--extra-index-url=...).
 TORCH ?= torch==2.13.0
 PIP_ARGS ?=
 ARGS ?=

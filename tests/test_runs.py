@@ -96,10 +96,33 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path):
     assert len(set(videos[0])) == 8
 
 
+@pytest.fixture(scope="module")
+def motions(tmp_path_factory):
+    return encode_motions(tmp_path_factory.mktemp("motions"))
+
+
 @pytest.mark.slow
-def test_five_runs_killed_at_random_times_end_as_if_they_had_not_been(tmp_path):
+@pytest.mark.parametrize(
+    ("frame_order", "least", "most"),
+    [
+        ("forward", 0.95, 1.0),
+        ("shuffled", 0.0, 0.6),  # the motion or its opposite: 0.50 +- 0.04 of 128 videos
+        ("repeated", 0.0, 0.22),  # chance: 0.125 +- 0.03
+    ],
+)
+def test_the_quickstart_learns_time_and_nothing_else(motions, tmp_path, frame_order, least, most):
+    finish(
+        start(tmp_path, f"--config.data.root={motions}", f"--config.data.frame_order={frame_order}")
+    )
+    result = metrics.read_lines(tmp_path / metrics.RESULTS)[-1]
+    assert result["videos"] == 128
+    assert least <= result["top1"] <= most
+
+
+@pytest.mark.slow
+def test_five_runs_killed_at_random_times_end_as_if_they_had_not_been(motions, tmp_path):
     options = [
-        f"--config.data.root={encode_motions(tmp_path)}",
+        f"--config.data.root={motions}",
         "--config.train.steps=40",
         "--config.train.log_every=1",
         "--config.train.checkpoint_every=5",
