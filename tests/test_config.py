@@ -1,5 +1,6 @@
 import ast
 import dataclasses
+import inspect
 import json
 import pathlib
 import re
@@ -155,8 +156,8 @@ def test_a_broken_json_is_refused_by_its_file(tmp_path):
 
 @pytest.mark.parametrize("cls", DOCUMENTED)
 def test_every_option_is_documented_and_nothing_else(cls):
-    attributes = cls.__doc__.split("Attributes:")[1].split("Raises:")[0]
-    assert re.findall(r"^ {6}(\w+):", attributes, re.MULTILINE) == options_of(cls)
+    attributes = inspect.getdoc(cls).split("Attributes:")[1].split("Raises:")[0]
+    assert re.findall(r"^  (\w+):", attributes, re.MULTILINE) == options_of(cls)
 
 
 @pytest.fixture(scope="module")
