@@ -119,8 +119,13 @@ class Optim:
     Attributes:
       optimizer: "adamw" or "sgd".
       learning_rate: at the top of the schedule.
+      per_videos: the learning rates here are for as many videos a step, and scaled in proportion to
+        data.batch_size (repeats don't count); 0 takes them as they are.
       schedule: "cosine", "constant" or "steps" (times decay_factor at each of decay_at).
-      warmup: length of the linear rise from 0, in units of `unit`.
+      horizon: length of the cosine (and of the two other changes below) over that of the run, which
+        then ends before they do.
+      warmup: length of the linear rise, in units of `unit`.
+      warmup_from: learning rate that it starts at.
       decay_at: for schedule="steps", in units of `unit`.
       decay_factor: for schedule="steps".
       end_learning_rate: where the cosine ends.
@@ -131,16 +136,21 @@ class Optim:
       b2: of AdamW.
       weight_decay: decoupled; times the learning rate. Biases, norms, positions and class tokens
         are never decayed.
+      weight_decay_end: where it gets to, by half a cosine; below 0 for the same all along.
       clip: largest global norm of the gradient; 0 for no clipping.
       layer_decay: factor on the learning rate from each layer to the one below; 1 for none.
       accumulate: equal parts that a batch is run in, one after another, for one update.
       average: decay a step of the average of weights that evaluation uses; 0 for none.
+      average_end: where that decay gets to, in a straight line; 0 for the same all along.
     """
 
     optimizer: str = "adamw"
     learning_rate: float = 1e-3
+    per_videos: int = 0
     schedule: str = "cosine"
+    horizon: float = 1.0
     warmup: float = 0.0
+    warmup_from: float = 0.0
     decay_at: tuple[float, ...] = ()
     decay_factor: float = 0.1
     end_learning_rate: float = 0.0
@@ -150,10 +160,12 @@ class Optim:
     b1: float = 0.9
     b2: float = 0.999
     weight_decay: float = 0.0
+    weight_decay_end: float = -1.0
     clip: float = 0.0
     layer_decay: float = 1.0
     accumulate: int = 1
     average: float = 0.0
+    average_end: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +196,7 @@ class Eval:
     """How held-out videos are judged.
 
     Attributes:
+      evaluators: rows of evals.EVALUATORS; empty for the objective's usual one.
       split: "eval" (held-out) or "train".
       clips: clips of a video, evenly spaced in time.
       crops: crops of a clip along its longer side: 1 or 3.
@@ -192,10 +205,11 @@ class Eval:
       batch_size: videos at once over all devices; 0 means as many as give about
         data.batch_size clips.
       strict: an unreadable video is an error.
-      best: the result by which the best checkpoint is kept; empty for top1, or for
-        mean_average_precision with data.labels="multi".
+      best: the result by which the best checkpoint is kept; empty for the first that the first
+        evaluator has (top1, or mean_average_precision with data.labels="multi").
     """
 
+    evaluators: tuple[str, ...] = ()
     split: str = "eval"
     clips: int = 4
     crops: int = 3

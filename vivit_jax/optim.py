@@ -9,6 +9,7 @@ Sources: Loshchilov and Hutter 2019 (decoupled weight decay); Bao et al. 2022 (B
 learning rates, as VideoMAE uses them.
 """
 
+import dataclasses
 import logging
 import re
 from collections.abc import Callable
@@ -41,11 +42,21 @@ def total_steps(train: config.Train, examples: int, batch_size: int) -> int:
     return max(1, round(train.epochs * examples / batch_size))
 
 
+def scaled(optim: config.Optim, batch_size: int) -> config.Optim:
+    """Returns the options with the learning rates that a batch of so many videos takes."""
+    if not optim.per_videos:
+        return optim
+    factor = batch_size / optim.per_videos
+    names = ("learning_rate", "warmup_from", "end_learning_rate")
+    rates = {name: getattr(optim, name) * factor for name in names}
+    return dataclasses.replace(optim, per_videos=0, **rates)
+
+
 def make_schedule(optim: config.Optim, steps: int, steps_per_epoch: float) -> Schedule:
     """Returns the float32 learning rate as a function of the updates made before.
 
     Args:
-      optim: its rates are used as they are, not scaled by the batch.
+      optim: its rates are used as they are; see `scaled`.
       steps: of the whole run; one shorter than the warmup ends within it.
       steps_per_epoch: examples over batch size.
 
@@ -63,7 +74,8 @@ def make_schedule(optim: config.Optim, steps: int, steps_per_epoch: float) -> Sc
     if any(b <= a for a, b in zip([0.0, *borders], borders, strict=False)):
         raise InputError(f"config.optim.decay_at = {optim.decay_at} does not rise from above 0.")
     top, end = optim.learning_rate, optim.end_learning_rate
-    cosine_steps = steps - warmup if steps > warmup else 1.0
+    horizon = steps * optim.horizon
+    cosine_steps = horizon - warmup if horizon > warmup else 1.0
 
     def schedule(step: ArrayLike) -> jax.Array:
         step = jnp.asarray(step, jnp.float32)
@@ -74,13 +86,38 @@ def make_schedule(optim: config.Optim, steps: int, steps_per_epoch: float) -> Sc
         elif optim.schedule == "steps":
             for border in borders:
                 rate = jnp.where(step >= border, rate * optim.decay_factor, rate)
-        return jnp.where(step < warmup, rate * step / warmup, rate) if warmup else rate
+        if not warmup:
+            return rate
+        rising = optim.warmup_from + (rate - optim.warmup_from) * step / warmup
+        return jnp.where(step < warmup, rising, rate)
 
     return schedule
 
 
+def make_weight_decay(optim: config.Optim, steps: int) -> float | Schedule:
+    """Returns the weight decay, by the updates made before where it changes."""
+    start, end = optim.weight_decay, optim.weight_decay_end
+    if end < 0:
+        return start
+    done = _share_done(steps * optim.horizon)
+    return lambda step: end + (start - end) * 0.5 * (1 + jnp.cos(jnp.pi * done(step)))
+
+
+def make_average(optim: config.Optim, steps: int) -> float | Schedule:
+    """Returns the decay of the average of weights, by the steps done before where it changes."""
+    start, end = optim.average, optim.average_end
+    if not end:
+        return start
+    done = _share_done(steps * optim.horizon)
+    return lambda step: start + (end - start) * done(step)
+
+
+def _share_done(steps: float) -> Schedule:
+    return lambda step: jnp.clip(jnp.asarray(step, jnp.float32) / max(steps, 1), 0, 1)
+
+
 def make_optimizer(
-    optim: config.Optim, schedule: Schedule, params: Any
+    optim: config.Optim, schedule: Schedule, params: Any, steps: int = 0
 ) -> optax.GradientTransformation:
     """Returns what turns a gradient into an update of the parameters.
 
@@ -91,6 +128,7 @@ def make_optimizer(
       optim: see config.py.
       schedule: what `make_schedule` returns.
       params: the tree of parameters, or of their shapes: only paths and shapes are read.
+      steps: of the whole run; read where the weight decay changes.
 
     Raises:
       InputError: the optimiser is unknown or a field is out of its range; names it.
@@ -108,7 +146,7 @@ def make_optimizer(
     return optax.chain(
         clip,
         OPTIMIZERS[optim.optimizer](optim),
-        optax.add_decayed_weights(optim.weight_decay, mask=decayed),
+        optax.add_decayed_weights(make_weight_decay(optim, steps), mask=decayed),
         layers,
         optax.scale_by_learning_rate(schedule),
     )
@@ -121,12 +159,19 @@ def check(optim: config.Optim) -> None:
       InputError: names the field, its value and its range.
     """
     config.choose("config.optim.optimizer", optim.optimizer, OPTIMIZERS)
-    for name in ("clip", "weight_decay"):
+    for name in ("clip", "weight_decay", "per_videos", "warmup_from"):
         if not getattr(optim, name) >= 0:
             raise InputError(f"config.optim.{name} = {getattr(optim, name)} is below 0.")
     for name in ("momentum", "b1", "b2", "average"):
         if not 0 <= getattr(optim, name) < 1:
             raise InputError(f"config.optim.{name} = {getattr(optim, name)} is not in [0, 1).")
+    if not 0 <= optim.average_end <= 1 or (optim.average_end and not optim.average):
+        raise InputError(
+            f"config.optim.average_end = {optim.average_end}; expected 0, or at most 1 where "
+            f"config.optim.average = {optim.average} is not 0."
+        )
+    if not optim.horizon >= 1:
+        raise InputError(f"config.optim.horizon = {optim.horizon} is below 1.")
     if not 0 < optim.layer_decay <= 1:
         raise InputError(f"config.optim.layer_decay = {optim.layer_decay} is not in (0, 1].")
 

@@ -16,7 +16,8 @@ from vivit_jax.data.catalog import find_dataset
 from vivit_jax.data.pipeline import eval_views, train_views
 from vivit_jax.data.sources import Sources, open_sources
 from vivit_jax.errors import InputError
-from vivit_jax.evals.multi_view import MultiView
+from vivit_jax.evals import EVALUATORS, USUAL
+from vivit_jax.evals.base import Evaluator
 from vivit_jax.models.costs import multiply_accumulates
 from vivit_jax.train_step import TrainState, init_state
 
@@ -39,8 +40,8 @@ class Run:
       steps: at which it ends.
       state: shapes of the TrainState, with where each array lies.
       init: makes the first TrainState.
-      evaluator: None for no evaluation.
-      best: the result by which the best checkpoint is kept; empty without evaluation.
+      evaluators: empty for no evaluation.
+      best: the result by which the best checkpoint is kept; empty where none has any.
     """
 
     experiment: config.Experiment
@@ -53,7 +54,7 @@ class Run:
     steps: int
     state: TrainState
     init: Callable[[], TrainState]
-    evaluator: MultiView | None
+    evaluators: tuple[Evaluator, ...]
     best: str
 
 
@@ -101,19 +102,32 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
     experiment, sources = open_videos(experiment, workdir)
     data = experiment.data
     objective = recipe.build_objective(experiment, sources.label_maps)
+    if hasattr(objective, "check_clip"):
+        objective.check_clip(data.frames, data.image_size, data.image_size)
+    if getattr(objective, "target", "") == "average" and not experiment.optim.average:
+        raise InputError(
+            f"config.optim.average = 0, and config.objective.name = "
+            f"{experiment.objective['name']!r} learns from an average of weights: give its decay, "
+            "such as 0.998."
+        )
+    options = optim.scaled(experiment.optim, data.batch_size)
     steps = optim.total_steps(experiment.train, len(sources.train), data.batch_size)
-    schedule = optim.make_schedule(experiment.optim, steps, len(sources.train) / data.batch_size)
+    schedule = optim.make_schedule(options, steps, len(sources.train) / data.batch_size)
     clip = {
         "video": jnp.zeros((1, data.frames, data.image_size, data.image_size, 3), jnp.uint8),
         "label": jnp.zeros((1, *label_shape(sources, data)), jnp.int32),
         "valid": jnp.ones(1, bool),
     }
-    params = jax.eval_shape(objective.init, jax.random.key(0), clip)["params"]
-    optimizer = optim.make_optimizer(experiment.optim, schedule, params)
+
+    def fresh(key: jax.Array) -> Any:
+        return objective.init({"params": key, "mask": key}, clip)["params"]
+
+    params = jax.eval_shape(fresh, jax.random.key(0))
+    optimizer = optim.make_optimizer(options, schedule, params, steps)
 
     def init() -> TrainState:
-        params = objective.init(jax.random.key(experiment.seed), clip)["params"]
-        return init_state(params, optimizer, experiment.optim.average)
+        params = fresh(jax.random.key(experiment.seed))
+        return init_state(params, optimizer, options.average > 0)
 
     state = jax.eval_shape(init)
     places = sharding.shardings(state, mesh)
@@ -121,13 +135,13 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
     log.info("Parameters:\n%s", overview)
     costs = multiply_accumulates(encoder, data.frames, data.image_size)  # type: ignore
     log.info("A clip's forward pass: %.4g G multiply-accumulates.", costs / 1e9)
-    evaluator, best = None, ""
+    evaluators, best = (), ""
     if experiment.train.evaluate:
-        usual = "mean_average_precision" if data.labels == "multi" else "top1"
-        best = experiment.eval.best or usual
-        source = sources.eval if experiment.eval.split == "eval" else sources.train
-        evaluator = MultiView(objective, experiment, source, sources.label_maps, mesh)
-        config.choose("config.eval.best", best, evaluator.results)
+        evaluators = make_evaluators(objective, experiment, sources, mesh)
+        known = [name for evaluator in evaluators for name in evaluator.results]
+        best = experiment.eval.best or next(iter(known), "")
+        if best:
+            config.choose("config.eval.best", best, known)
     return Run(
         experiment=experiment,
         workdir=workdir,
@@ -139,7 +153,7 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
         steps=steps,
         state=jax.tree.map(_placed, state, places),
         init=jax.jit(init, out_shardings=places),
-        evaluator=evaluator,
+        evaluators=evaluators,
         best=best,
     )
 
@@ -163,6 +177,23 @@ def open_videos(
         log.info("Label map%s, %d classes: %s%s", which, len(names), shown, more)
     log.info("%d training videos, %d held out.", len(sources.train), len(sources.eval))
     return dataclasses.replace(experiment, data=data, augment=augment), sources
+
+
+def make_evaluators(
+    objective: nn.Module,
+    experiment: config.Experiment,
+    sources: Sources,
+    mesh: jax.sharding.Mesh,
+) -> tuple[Evaluator, ...]:
+    """Returns the evaluators that the config names, or the objective's usual one.
+
+    Raises:
+      InputError: a name is unknown, or an evaluator cannot judge this.
+    """
+    names = experiment.eval.evaluators or USUAL[experiment.objective["name"]]
+    for name in names:
+        config.choose("config.eval.evaluators", name, EVALUATORS)
+    return tuple(EVALUATORS[name](objective, experiment, sources, mesh) for name in names)
 
 
 def label_shape(sources: Sources, data: config.Data) -> tuple[int, ...]:

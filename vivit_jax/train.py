@@ -28,6 +28,7 @@ from vivit_jax.data.labels import keep_label_maps
 from vivit_jax.data.pipeline import train_batches
 from vivit_jax.errors import InputError
 from vivit_jax.feed import Feed, feed
+from vivit_jax.optim import make_average
 from vivit_jax.metrics import METRICS, RESULTS, SKIPPED, Writer, duration, read_lines
 from vivit_jax.run import Run, check_workdir, prepare
 from vivit_jax.train_step import StepInfo, TrainState, train_step
@@ -60,7 +61,7 @@ def run(experiment: config.Experiment, workdir: pathlib.Path) -> Results:
 
 def evaluate_only(run: Run, checkpoints: Checkpoints) -> Results:
     """Judges the newest checkpoint."""
-    if run.evaluator is None:
+    if not run.evaluators:
         raise InputError("config.train.steps = 0 only evaluates, and config.train.evaluate is off.")
     step = checkpoints.latest()
     if step is None:
@@ -96,7 +97,7 @@ def train(run: Run, checkpoints: Checkpoints, given: config.Experiment) -> Resul
             log.info("The run is at its last step, %d.", start)
             done = [r for r in read_lines(run.workdir / RESULTS) if r["step"] == start]
             results = done[-1] if done else {}
-            if run.evaluator and not results:
+            if run.evaluators and not results:
                 results = evaluate(run, judged_params(run, state), start, writer)
         if first_process:
             records = [r for name in (METRICS, RESULTS) for r in read_lines(run.workdir / name)]
@@ -145,7 +146,7 @@ def loop(
             batch = batches.next(busy_with=info)
         lines.add(step, info, batches.waited)
         every = options.evaluate_every
-        judge = run.evaluator is not None and (last or (every > 0 and step % every == 0))
+        judge = bool(run.evaluators) and (last or (every > 0 and step % every == 0))
         if judge:
             results = evaluate(run, judged_params(run, state), step, writer)
         if judge or last or step % options.checkpoint_every == 0:
@@ -165,7 +166,7 @@ def jit_step(run: Run):
         augment=make_augment(experiment.augment, encoder.mean, encoder.std),
         seed=experiment.seed,
         accumulate=experiment.optim.accumulate,
-        average=experiment.optim.average,
+        average=make_average(experiment.optim, run.steps),
     )
     places = jax.tree.map(lambda x: x.sharding, run.state)
     return jax.jit(step, donate_argnums=0, out_shardings=(places, sharding.replicated(run.mesh)))
@@ -178,10 +179,11 @@ def judged_params(run: Run, state: TrainState) -> Any:
 
 def evaluate(run: Run, params: Any, step: int, writer: Writer) -> Results:
     """Judges parameters, and writes the results down."""
-    assert run.evaluator is not None
     options = run.experiment.eval
     folder = run.workdir / "evaluation" / f"{step:08d}-{options.split}"
-    results = run.evaluator.run(params, folder, run.workdir)
+    results: Results = {}
+    for evaluator in run.evaluators:
+        results |= evaluator.run(params, folder, run.workdir)
     views = f"{options.clips}x{options.crops}"
     writer.write(RESULTS, {"step": step, "split": options.split, "views": views, **results})
     shown = "  ".join(f"{name} {value:.4g}" for name, value in results.items())

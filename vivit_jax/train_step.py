@@ -21,7 +21,7 @@ from vivit_jax.objectives.base import Outcome
 Params = Any
 Batch = Mapping[str, Array]
 Augment = Callable[[UInt8[Array, "B T H W 3"], Key[Array, " B"]], Float[Array, "B T H W 3"]]
-STREAMS = ("dropout", "mix")  # of an objective's random choices
+STREAMS = ("dropout", "mix", "mask")  # of an objective's random choices
 _BY_POSITION, _BY_STEP = 0, 1
 
 
@@ -62,9 +62,9 @@ class StepInfo(struct.PyTreeNode):
 
 
 def init_state(
-    params: Params, optimizer: optax.GradientTransformation, average: float
+    params: Params, optimizer: optax.GradientTransformation, average: bool
 ) -> TrainState:
-    """Returns the state before the first step."""
+    """Returns the state before the first step; `average` is whether weights are averaged."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         skipped=jnp.zeros((), jnp.int32),
@@ -83,7 +83,7 @@ def train_step(
     augment: Augment,
     seed: int,
     accumulate: int = 1,
-    average: float = 0.0,
+    average: float | optax.Schedule = 0.0,
 ) -> tuple[TrainState, StepInfo]:
     """Descends the loss on one global batch.
 
@@ -96,19 +96,23 @@ def train_step(
       augment: from clips and a key for each to normalised clips; see data/augment.py.
       seed: of everything drawn.
       accumulate: equal parts that the batch is run in, one after another; divides B.
-      average: decay of the average of weights; 0 for none.
+      average: decay of the average of weights, by the steps done where it changes; 0 for none.
     """
     root = jax.random.key(seed)
     step_key = jax.random.fold_in(jax.random.fold_in(root, _BY_STEP), state.step)
     place_key = jax.random.fold_in(root, _BY_POSITION)
     weight = 1 / jnp.maximum(batch["valid"].sum(), 1)
+    teacher = {}
+    if getattr(objective, "target", None) == "average":
+        teacher = {"target": state.average["encoder"]}
 
     def part(params: Params, batch: Batch, key: Key[Array, ""]):
         """Returns a part's share of the mean loss; and of the metrics, and which are finite."""
         video = augment(batch["video"], clip_keys(place_key, batch["position"]))
         rngs = {name: jax.random.fold_in(key, i) for i, name in enumerate(STREAMS)}
         inputs = {**batch, "video": video}
-        outcome = cast(Outcome, objective.apply({"params": params}, inputs, train=True, rngs=rngs))
+        outcome = objective.apply({"params": params}, inputs, train=True, rngs=rngs, **teacher)
+        outcome = cast(Outcome, outcome)
 
         def share(values):
             return jnp.where(batch["valid"], values, 0).sum() * weight
@@ -139,12 +143,13 @@ def train_step(
     good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"]) & batch["valid"].any()
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    decay = average(state.step) if callable(average) else average
     after = TrainState(
         step=state.step,
         skipped=state.skipped,
         params=params,
         opt_state=opt_state,
-        average=optax.incremental_update(params, state.average, 1 - average) if average else {},
+        average=optax.incremental_update(params, state.average, 1 - decay) if average else {},
     )
     after = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, state)
     after = after.replace(step=state.step + 1, skipped=state.skipped + ~good)

@@ -20,7 +20,7 @@ from einops import rearrange, reduce
 
 from vivit_jax import config, report, sharding
 from vivit_jax.data.pipeline import eval_batches
-from vivit_jax.data.sources import Source
+from vivit_jax.data.sources import Source, Sources
 from vivit_jax.errors import InputError
 from vivit_jax.evals import scores as measures
 from vivit_jax.metrics import Progress
@@ -79,8 +79,7 @@ class MultiView:
         self,
         objective: nn.Module,
         experiment: config.Experiment,
-        source: Source,
-        label_maps: Sequence[Sequence[str]],
+        sources: Sources,
         mesh: jax.sharding.Mesh,
     ):
         """Prepares; compiles nothing yet.
@@ -88,21 +87,21 @@ class MultiView:
         Args:
           objective: one that predicts.
           experiment: its data and eval sections are read.
-          source: the videos.
-          label_maps: names of the classes, a map for each head.
+          sources: the videos.
           mesh: where it runs.
 
         Raises:
-          InputError: there are no videos, or the devices cannot share eval.batch_size.
+          InputError: there are no videos, the objective predicts nothing, or the devices cannot
+            share eval.batch_size.
         """
         options = experiment.eval
-        if not len(source):
+        if not hasattr(objective, "predict"):
             raise InputError(
-                f"There are no videos to evaluate on (config.eval.split = {options.split!r}). Give "
-                "data.eval_list, a folder named val, or a larger data.holdout; or set "
-                "eval.split=train, or train.evaluate=False."
+                "config.eval.evaluators: 'multi_view' judges what an objective predicts of labels, "
+                "and this one predicts none; leave it out."
             )
-        self._objective, self._source, self._names = objective, source, label_maps
+        source = judged_source(sources, options)
+        self._objective, self._source, self._names = objective, source, sources.label_maps
         self._data, self._options, self._mesh = experiment.data, options, mesh
         self._batch_size = options.batch_size or _fit(experiment, mesh)
         sharding.check_batch("config.eval.batch_size", self._batch_size, mesh)
@@ -229,6 +228,22 @@ class MultiView:
         labels = judged.labels.reshape(len(ids), math.prod(judged.labels.shape[1:]))
         multi_label = self._objective.multi_label
         report.write_scores(folder, ids, self._names, judged.scores, labels, multi_label)
+
+
+def judged_source(sources: Sources, options: config.Eval) -> Source:
+    """Returns the videos of eval.split.
+
+    Raises:
+      InputError: there are none.
+    """
+    source = sources.eval if options.split == "eval" else sources.train
+    if not len(source):
+        raise InputError(
+            f"There are no videos to evaluate on (config.eval.split = {options.split!r}). Give "
+            "data.eval_list, a folder named val, or a larger data.holdout; or set "
+            "eval.split=train, or train.evaluate=False."
+        )
+    return source
 
 
 def _fit(experiment: config.Experiment, mesh: jax.sharding.Mesh) -> int:

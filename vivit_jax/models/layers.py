@@ -12,10 +12,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from einops import rearrange
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from vivit_jax.models.attention import ARRANGEMENTS, Attend, Grid, attend
 from vivit_jax.models.inflate import TUBELET_INITS
+from vivit_jax.models.positions import Rotation, rotate
 
 dense_init = nn.initializers.xavier_uniform()
 mlp_bias_init = nn.initializers.normal(1e-6)
@@ -63,12 +64,18 @@ def matmul(x: Float[Array, "... K"], kernel: Float[Array, "K M"]) -> Float[Array
     return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[1])
 
 
+def take(x: Float[Array, "B N D"], index: Int[Array, "B M"]) -> Float[Array, "B M D"]:
+    """Returns the tokens of each example at its own places."""
+    return jnp.take_along_axis(x, index[:, :, None], axis=1)
+
+
 class Dense(nn.Module):
     """A linear map of the last axes, which has flax's DenseGeneral's parameters.
 
     Attributes:
       features: shape that replaces those axes.
       axes: how many there are.
+      use_bias: whether something is added.
     """
 
     features: tuple[int, ...]
@@ -76,6 +83,7 @@ class Dense(nn.Module):
     axes: int = 1
     kernel_init: nn.initializers.Initializer = dense_init
     bias_init: nn.initializers.Initializer = nn.initializers.zeros
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -86,10 +94,11 @@ class Dense(nn.Module):
             "kernel",
             lambda key: self.kernel_init(key, flat, jnp.float32).reshape(*inputs, *self.features),
         )
-        bias = self.param("bias", self.bias_init, self.features)
         x = x.astype(self.dtype).reshape(*kept, flat[0])
         y = matmul(x, kernel.astype(self.dtype).reshape(flat))
-        y += bias.astype(self.dtype).reshape((1,) * len(kept) + (flat[1],))
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, self.features)
+            y += bias.astype(self.dtype).reshape((1,) * len(kept) + (flat[1],))
         return y.reshape(*kept, *self.features)
 
 
@@ -105,8 +114,10 @@ class Tubelets(nn.Module):
     dtype: str
 
     @nn.compact
-    def __call__(self, video: Float[Array, "B T H W 3"]) -> Float[Array, "B N D"]:
-        """Returns the tokens in raster order: slots, rows, columns."""
+    def __call__(
+        self, video: Float[Array, "B T H W 3"], keep: Int[Array, "B M"] | None = None
+    ) -> Float[Array, "B M D"]:
+        """Returns the tokens in raster order (slots, rows, columns): all, or those to keep."""
         f, r, c = self.tubelet
         kernel = self.param("kernel", TUBELET_INITS[self.tubelet_init], (f, r, c, 3, self.width))
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
@@ -117,6 +128,8 @@ class Tubelets(nn.Module):
             r=r,
             c=c,
         )
+        if keep is not None:
+            patches = take(patches, keep)
         kernel = rearrange(kernel.astype(self.dtype), "f r c ch d -> (f r c ch) d")
         return matmul(patches, kernel) + bias.astype(self.dtype)[None, None]
 
@@ -127,14 +140,21 @@ class Attention(nn.Module):
     heads: int
     step: Attend
     dropout: float
+    key_bias: bool
     dtype: str
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B N D"], grid: Grid, train: bool) -> Float[Array, "B N D"]:
+    def __call__(
+        self, x: Float[Array, "B N D"], grid: Grid, rotation: Rotation | None, train: bool
+    ) -> Float[Array, "B N D"]:
         """Returns what each token gathers; `grid` is (time slots, tokens in each)."""
         width = x.shape[-1]
         shape = (self.heads, width // self.heads)
-        q, k, v = (Dense(shape, self.dtype, name=name)(x) for name in ("query", "key", "value"))
+        q = Dense(shape, self.dtype, name="query")(x)
+        k = Dense(shape, self.dtype, use_bias=self.key_bias, name="key")(x)
+        v = Dense(shape, self.dtype, name="value")(x)
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
 
         def core(q, k, v):
             key = self.make_rng("dropout") if train and self.dropout else None
@@ -156,6 +176,7 @@ class Block(nn.Module):
     dropout: float
     attention_dropout: float
     drop_path_rescaled: bool
+    key_bias: bool
     dtype: str
 
     @nn.compact
@@ -163,6 +184,7 @@ class Block(nn.Module):
         self,
         x: Float[Array, "rows N D"],
         grid: Grid,
+        rotation: Rotation | None,
         drop_rate: float | Float[Array, ""],
         *,
         examples: int,
@@ -172,6 +194,7 @@ class Block(nn.Module):
 
         Args:
           grid: (time slots, tokens in each); a token more than their product is a class token.
+          rotation: of queries and keys, where positions are such; None for none.
           drop_rate: of drop path.
           examples: how many the rows belong to, as "(examples repeats)".
           train: whether to drop anything.
@@ -188,9 +211,15 @@ class Block(nn.Module):
             classes = x.shape[1] - grid[0] * grid[1] if step.patches_only else 0
             y = self.norm(f"attention_norm_{i}")(x[:, classes:])
             attention = Attention(
-                self.heads, step, self.attention_dropout, self.dtype, name=f"attention_{i}"
+                self.heads,
+                step,
+                self.attention_dropout,
+                self.key_bias,
+                self.dtype,
+                name=f"attention_{i}",
             )
-            y = drop(dropout(attention(y, grid, train)))
+            turn = rotation and Rotation(*(z[:, classes:] for z in rotation))
+            y = drop(dropout(attention(y, grid, turn, train)))
             if step.zero_dense:  # after drop path, so that its bias is never dropped
                 zeros = nn.initializers.zeros
                 y = Dense((x.shape[-1],), self.dtype, kernel_init=zeros, name="zero_dense")(y)

@@ -1,16 +1,20 @@
-"""Where a token is, as a vector added to it: learned tables and fixed sine-cosine ones.
+"""Where a token is: a vector added to it, or a rotation of its queries and keys.
 
 A kind is a function that declares its parameters through `param` (a module's own `self.param`) and
 returns the table [1 N D] over the class token, where there is one, and the grid in raster order
 (slots, rows, columns). Fixed tables leave the class token where it is. All are float32.
 
+Rotary kinds (RoPE) add nothing; ROTATIONS says by which angles they turn each pair of columns of a
+head, so that a query meets a key by how far apart they are in time, rows and columns.
+
 Sources: Arnab et al. 2021 (learned); Bertasius et al. 2021 and Feichtenhofer et al. 2022
-(separable); Tong et al. 2022 (sincos_1d); Bardes et al. 2024 (sincos_3d).
+(separable); Tong et al. 2022 (sincos_1d); Bardes et al. 2024 (sincos_3d); Assran et al. 2025
+(rotary_3d).
 """
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -62,7 +66,58 @@ POSITIONS: dict[str, Callable[[Param, Axes, int, int], jax.Array]] = {
     "sincos_1d": sincos_1d,
     "sincos_3d": sincos_3d,
     "none": none,
+    "rotary_3d": none,
+    "rotary_3d_tiled": none,
 }
+
+
+class Rotation(NamedTuple):
+    """What queries and keys are turned by: see `rotate`."""
+
+    cos: Float[Array, "#B N head_dim"]
+    sin: Float[Array, "#B N head_dim"]
+
+
+def rotary_3d(axes: Axes, head_dim: int) -> np.ndarray:
+    """Returns angles, float64 [slots * rows * columns, head_dim], equal in the columns of a pair.
+
+    A head's columns are split in three even parts, for slot, row and column, and a rest that is
+    not turned; pair k of a part of d turns by position * 10000^(-2 k / d).
+    """
+    return _rotary(axes, head_dim, lambda frequencies: np.repeat(frequencies, 2))
+
+
+def rotary_3d_tiled(axes: Axes, head_dim: int) -> np.ndarray:
+    """Returns the angles of V-JEPA 2's released weights, whose code lays them out another way.
+
+    The frequencies follow one another twice, where they should come in pairs, so the two columns
+    of a pair turn by different angles. Checkpoints trained so need it.
+    """
+    return _rotary(axes, head_dim, lambda frequencies: np.tile(frequencies, 2))
+
+
+ROTATIONS: dict[str, Callable[[Axes, int], np.ndarray]] = {
+    "rotary_3d": rotary_3d,
+    "rotary_3d_tiled": rotary_3d_tiled,
+}
+
+
+def rotation_of(kind: str, axes: Axes, classes: int, head_dim: int) -> Rotation | None:
+    """Returns what a kind of positions turns by; None where it turns nothing."""
+    if kind not in ROTATIONS:
+        return None
+    angles = ROTATIONS[kind](axes, head_dim)
+    angles = np.concatenate([np.zeros((classes, head_dim)), angles])[None]
+    return Rotation(jnp.asarray(np.cos(angles), jnp.float32), jnp.asarray(np.sin(angles), jnp.float32))
+
+
+def rotate(x: Float[Array, "B N heads head_dim"], rotation: Rotation) -> Array:
+    """Returns queries or keys with their pairs of columns (2 k, 2 k + 1) turned, in x's dtype."""
+    cos, sin = (y[:, :, None].astype(jnp.float32) for y in rotation)
+    y = x.astype(jnp.float32)
+    pairs = y.reshape(*y.shape[:-1], -1, 2)
+    turned = jnp.stack([-pairs[..., 1], pairs[..., 0]], axis=-1).reshape(y.shape)
+    return (y * cos + turned * sin).astype(x.dtype)
 
 
 def sincos_1d_table(length: int, width: int) -> np.ndarray:
@@ -87,6 +142,16 @@ def sincos_3d_table(axes: Axes, width: int) -> np.ndarray:
         angles = index[:, None] * frequencies[None, :]
         parts += [np.sin(angles), np.cos(angles)]
     return np.concatenate(parts, axis=1)[:, :width]
+
+
+def _rotary(axes: Axes, head_dim: int, lay: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    part = 2 * (head_dim // 3 // 2)
+    frequencies = lay(10000.0 ** (-2 * np.arange(part // 2) / max(part, 1)))
+    index = np.indices(axes).reshape(3, -1)
+    angles = np.zeros((index.shape[1], head_dim))
+    for i in range(3):
+        angles[:, i * part : (i + 1) * part] = index[i][:, None] * frequencies[None]
+    return angles
 
 
 def _fixed(table: np.ndarray, classes: int) -> jax.Array:

@@ -12,11 +12,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from einops import reduce
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from vivit_jax.models.attention import Grid
 from vivit_jax.models.layers import Block, Features
-from vivit_jax.models.positions import POSITIONS, Axes
+from vivit_jax.models.positions import POSITIONS, Axes, Rotation, rotation_of
 
 REMATS = {  # what the forward pass keeps for the backward
     "none": None,  # everything
@@ -34,6 +34,8 @@ class TokenEncoder(nn.Module):
       positions: a row of positions.POSITIONS.
       class_token: a learned token is the summary, in place of the mean over tokens.
       average_rows: mean over the rows of an example, before the closing norm.
+      norm_summary: the closing norm is of the mean over tokens, and not of each of them, as where
+        VideoMAE and MAE-ST are fine-tuned.
       norm_eps: of the closing norm.
       dropout: after the positions.
       drop_path: of the last block; it rises linearly from 0 at the first.
@@ -47,6 +49,7 @@ class TokenEncoder(nn.Module):
     positions: str
     class_token: bool
     average_rows: bool
+    norm_summary: bool
     norm_eps: float
     dropout: float
     drop_path: float
@@ -56,24 +59,45 @@ class TokenEncoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "rows N D"], axes: Axes, *, examples: int, train: bool
+        self,
+        x: Float[Array, "rows M D"],
+        axes: Axes,
+        keep: Int[Array, "rows M"] | None = None,
+        *,
+        examples: int,
+        train: bool,
     ) -> Features:
         """Encodes tokens in raster order over `axes`, which is (slots, rows, columns).
 
         Args:
+          x: one token a place, or one for each place of `keep`.
+          axes: of all places.
+          keep: which places the tokens are at; any order. With attention that folds time or space,
+            as many in every slot.
           examples: how many clips the rows belong to, as "(examples repeats)".
           train: whether to drop anything.
         """
-        rows, _, width = x.shape
+        rows, length, width = x.shape
+        classes = int(self.class_token)
         if self.class_token:
             token = self.param("class_token", nn.initializers.zeros, (1, 1, width))
             token = jnp.broadcast_to(token, (rows, 1, width)).astype(x.dtype)
             x = jnp.concatenate([token, x], axis=1)
-        x = x + POSITIONS[self.positions](self.param, axes, int(self.class_token), width)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x.astype(self.dtype))
-        x = self.run_blocks(x, (axes[0], axes[1] * axes[2]), examples=examples, train=train)
+        table = POSITIONS[self.positions](self.param, axes, classes, width)
+        rotation = rotation_of(self.positions, axes, classes, width // self.block.keywords["heads"])
+        if keep is not None:
+            table = at_places(table, keep, classes)
+            rotation = rotation and Rotation(*(at_places(y, keep, classes) for y in rotation))
+        x = nn.Dropout(self.dropout, deterministic=not train)((x + table).astype(self.dtype))
+        grid = (axes[0], length // axes[0])
+        x = self.run_blocks(x, grid, rotation, examples=examples, train=train)
         if self.average_rows:
             x = reduce(x, "(b r) n d -> b n d", "mean", b=examples)
+        if self.norm_summary:
+            x = x.astype(jnp.float32)
+            summary = x[:, 0] if self.class_token else x.mean(axis=1)
+            summary = nn.LayerNorm(epsilon=self.norm_eps, name="summary_norm")(summary)
+            return Features(tokens=x[:, classes:], summary=summary)
         x = nn.LayerNorm(epsilon=self.norm_eps, dtype=jnp.float32, name="norm")(x)
         if self.class_token:
             return Features(tokens=x[:, 1:], summary=x[:, 0])
@@ -81,12 +105,18 @@ class TokenEncoder(nn.Module):
 
     @nn.nowrap
     def run_blocks(
-        self, x: Float[Array, "rows N D"], grid: Grid, *, examples: int, train: bool
+        self,
+        x: Float[Array, "rows N D"],
+        grid: Grid,
+        rotation: Rotation | None,
+        *,
+        examples: int,
+        train: bool,
     ) -> Float[Array, "rows N D"]:
         """Runs the stack, block after block or as one scan."""
         blocks = [self.block(name=f"block_{i}") for i in range(self.depth)]
         rates = [self.drop_path * i / max(self.depth - 1, 1) for i in range(self.depth)]
-        options = {"grid": grid, "examples": examples, "train": train}
+        options = {"grid": grid, "rotation": rotation, "examples": examples, "train": train}
         if self.scan and not self.is_initializing():
             return self.run_scan(x, blocks, rates, options)
         for block, rate in zip(blocks, rates, strict=True):
@@ -126,3 +156,12 @@ class TokenEncoder(nn.Module):
         """The function, recomputed in the backward pass as far as `remat` says."""
         policy = REMATS[self.remat]
         return function if policy is None else transform(function, policy=policy)
+
+
+def at_places(
+    table: Float[Array, "1 N D"], keep: Int[Array, "rows M"], classes: int
+) -> Float[Array, "rows M D"]:
+    """Returns the rows of a table for the class token, where there is one, and some places."""
+    rows = jnp.take(table[0], keep + classes, axis=0)
+    front = jnp.broadcast_to(table[:, :classes], (len(keep), classes, table.shape[2]))
+    return jnp.concatenate([front, rows], axis=1)

@@ -12,6 +12,10 @@ One field tells them apart:
 
 Axes: B clips, T frames, H x W pixels; after the tubelets t time slots of S tokens, N = t * S,
 each of width D.
+
+Masked pretraining gives it the tokens to keep: the others' pixels are not even embedded. Attention
+that folds time or space needs a regular grid, so for all arrangements but "joint" a clip keeps the
+same places in every slot (tube masks).
 """
 
 from functools import partial
@@ -19,8 +23,8 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
-from einops import rearrange
-from jaxtyping import Array, Float, UInt8
+from einops import rearrange, repeat
+from jaxtyping import Array, Float, Int, UInt8
 
 from vivit_jax.errors import InputError
 from vivit_jax.models.attention import ARRANGEMENTS
@@ -97,6 +101,9 @@ class VideoTransformer(nn.Module):
       tubelet_init: "lecun_normal", or an inflation: "average" or "central_frame".
       gelu: "tanh" (ViViT) or "erf" (TimeSformer, VideoMAE, V-JEPA).
       norm_eps: of every layer norm.
+      norm_summary: the closing norm is of the summary, and not of each token, as where VideoMAE and
+        MAE-ST are fine-tuned; tokens are then left as the last block gives them.
+      key_bias: whether keys have a bias, which softmax takes out again (VideoMAE's have none).
       dtype: "float32" or "bfloat16", in which matrices are multiplied.
       remat: what the backward pass recomputes: "none", "full" (everything) or "dots" (all but the
         dense layers).
@@ -125,6 +132,8 @@ class VideoTransformer(nn.Module):
     tubelet_init: str = "lecun_normal"
     gelu: str = "tanh"
     norm_eps: float = 1e-6
+    norm_summary: bool = False
+    key_bias: bool = True
     dtype: str = "float32"
     remat: str = "none"
     scan: bool = False
@@ -163,6 +172,7 @@ class VideoTransformer(nn.Module):
     def __call__(
         self,
         video: UInt8[Array, "B T H W 3"] | Float[Array, "B T H W 3"],
+        keep: Int[Array, "B M"] | None = None,
         *,
         train: bool = False,
     ) -> Features:
@@ -170,34 +180,45 @@ class VideoTransformer(nn.Module):
 
         Args:
           video: uint8 pixels, or floats already normalised.
+          keep: numbers of the tokens that are seen, rising, in raster order of all N; None for all.
+            For all arrangements but "joint", the same places in every slot.
           train: whether to drop anything; needs the "dropout" stream where a rate is not 0.
 
         Returns:
           float32 features. The tokens are all N in raster order, except that those of
-          "factorised_encoder" are its t slots, and those of "space_only" its S places.
+          "factorised_encoder" are its t slots, and those of "space_only" its S places. With `keep`
+          they are those of `keep`; a token of "factorised_encoder" is then the sum of what space
+          makes of it and what time makes of its slot, so that both stacks are in each.
         """
         clips, frames, height, width = video.shape[:4]
         t, h, w = self.grid(frames, height, width)
         x = normalise(video, self.mean, self.std)
-        x = Tubelets(self.dims.width, self.tubelet, self.tubelet_init, self.dtype, name="tubelets")(
-            x
+        tubelets = Tubelets(
+            self.dims.width, self.tubelet, self.tubelet_init, self.dtype, name="tubelets"
         )
+        x = tubelets(x, keep)
         if self.attention not in BY_SLOT:
             blocks = self.encoder("blocks", self.dims.depth, self.attention)
-            return blocks(x, (t, h, w), examples=clips, train=train)
+            return blocks(x, (t, h, w), keep, examples=clips, train=train)
 
         x = rearrange(x, "b (t s) d -> (b t) s d", t=t)
+        places = None if keep is None else rearrange(keep, "b (t s) -> (b t) s", t=t) % (h * w)
         if self.attention == "space_only":
             blocks = self.encoder("blocks", self.dims.depth, average_rows=True)
-            return blocks(x, (1, h, w), examples=clips, train=train)
+            return blocks(x, (1, h, w), places, examples=clips, train=train)
 
         space = self.encoder("space", self.dims.depth)
-        slots = space(x, (1, h, w), examples=clips, train=train).summary
+        tokens, slots = space(x, (1, h, w), places, examples=clips, train=train)
         slots = rearrange(slots, "(b t) d -> b t d", t=t)
-        if self.temporal_depth == 0:
-            return Features(tokens=slots, summary=slots.mean(axis=1))
-        time = self.encoder("time", self.temporal_depth)
-        return time(slots, (t, 1, 1), examples=clips, train=train)
+        features = Features(tokens=slots, summary=slots.mean(axis=1))
+        if self.temporal_depth:
+            time = self.encoder("time", self.temporal_depth)
+            features = time(slots, (t, 1, 1), examples=clips, train=train)
+        if keep is None:
+            return features
+        tokens = rearrange(tokens, "(b t) s d -> b (t s) d", t=t)
+        each = repeat(features.tokens, "b t d -> b (t s) d", s=tokens.shape[1] // t)
+        return Features(tokens=tokens + each, summary=features.summary)
 
     @nn.nowrap
     def encoder(
@@ -214,6 +235,7 @@ class VideoTransformer(nn.Module):
             dropout=self.dropout,
             attention_dropout=self.attention_dropout,
             drop_path_rescaled=self.drop_path_rescaled,
+            key_bias=self.key_bias,
             dtype=self.dtype,
         )
         return TokenEncoder(
@@ -222,6 +244,7 @@ class VideoTransformer(nn.Module):
             positions=self.positions,
             class_token=self.pool == "class_token",
             average_rows=average_rows,
+            norm_summary=self.norm_summary and name != "space",
             norm_eps=self.norm_eps,
             dropout=self.dropout,
             drop_path=self.drop_path,

@@ -3,8 +3,11 @@
 An objective is a Linen module with a field `encoder`, so that params["encoder"] is the encoder
 under every objective, whoever trained it. It offers
 
-    __call__(batch, *, train) -> Outcome      # the "dropout" and "mix" streams, when training
+    __call__(batch, *, train) -> Outcome      # the streams "dropout", "mix" and "mask"
     predict(batch) -> scores [B K]            # where it has any
+    check_clip(frames, height, width)         # where it has any: refuses what it cannot train on
+    target = "average"                        # where it has any: __call__ is then also given
+                                              # target=, the parameters of the average encoder
 
 and a batch holds "video" (uint8 [B T H W 3], or floats already normalised), and when a loss is
 wanted "label" and "valid" [B]. Means over examples, gradients and updates are the step's, so an

@@ -1,0 +1,114 @@
+"""The narrow transformer that fills in what a masked encoder has not seen.
+
+VideoMAE and MAE-ST call it the decoder and let it predict pixels, V-JEPA the predictor and lets it
+predict features. It sees the encoder's visible tokens and a learned mask token at every place to be
+filled in, each at its own position. Attention has no order of its own, so the visible come first,
+wherever they are.
+
+Sources: Tong et al. 2022 (VideoMAE), Feichtenhofer et al. 2022 (MAE-ST), Bardes et al. 2024 (V-JEPA).
+"""
+
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from vivit_jax.models.layers import Block, Dense
+from vivit_jax.models.positions import Axes
+from vivit_jax.models.token_encoder import TokenEncoder
+
+
+class Predictor(nn.Module):
+    """Predicts a vector for each masked place.
+
+    Attributes:
+      width: of its tokens.
+      depth: blocks.
+      heads: of attention.
+      out: width of what it predicts.
+      positions: a row of positions.POSITIONS.
+      mask_tokens: how many there are to choose from.
+      mask_init: what they start from.
+      embed_bias: whether the map from the encoder's width has a bias.
+      class_token: a learned token of its own takes part (MAE-ST).
+      mlp_dim: 0 for four times the width.
+      gelu: as in VideoTransformer, and the following too.
+      norm_eps: likewise.
+      key_bias: likewise.
+      dtype: likewise.
+      remat: likewise.
+      scan: likewise.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    out: int
+    positions: str
+    mask_tokens: int = 1
+    mask_init: nn.initializers.Initializer = nn.initializers.normal(0.02)
+    embed_bias: bool = True
+    class_token: bool = False
+    mlp_dim: int = 0
+    gelu: str = "erf"
+    norm_eps: float = 1e-6
+    key_bias: bool = True
+    dtype: str = "float32"
+    remat: str = "none"
+    scan: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: Float[Array, "B V E"],
+        visible: Int[Array, "B V"],
+        masked: Int[Array, "B M"],
+        axes: Axes,
+        mask_token: int = 0,
+    ) -> Float[Array, "B M out"]:
+        """Returns the predictions, float32.
+
+        Args:
+          tokens: of the encoder, of whatever width.
+          visible: their places, in raster order of `axes`.
+          masked: the places to predict.
+          axes: (slots, rows, columns).
+          mask_token: the number of the one to use.
+        """
+        embed = Dense((self.width,), self.dtype, use_bias=self.embed_bias, name="embed")
+        holes = self.param("mask_tokens", self.mask_init, (self.mask_tokens, self.width))
+        holes = jnp.broadcast_to(holes[mask_token], (*masked.shape, self.width))
+        x = jnp.concatenate([embed(tokens), holes.astype(self.dtype)], axis=1)
+        block = partial(
+            Block,
+            heads=self.heads,
+            mlp_dim=self.mlp_dim or 4 * self.width,
+            arrangement="joint",
+            gelu=self.gelu,
+            norm_eps=self.norm_eps,
+            dropout=0.0,
+            attention_dropout=0.0,
+            drop_path_rescaled=True,
+            key_bias=self.key_bias,
+            dtype=self.dtype,
+        )
+        blocks = TokenEncoder(
+            block=block,
+            depth=self.depth,
+            positions=self.positions,
+            class_token=self.class_token,
+            average_rows=False,
+            norm_summary=False,
+            norm_eps=self.norm_eps,
+            dropout=0.0,
+            drop_path=0.0,
+            dtype=self.dtype,
+            remat=self.remat,
+            scan=self.scan,
+            name="blocks",
+        )
+        places = jnp.concatenate([visible, masked], axis=1)
+        x = blocks(x, axes, places, examples=len(x), train=False).tokens
+        out = Dense((self.out,), self.dtype, name="out")
+        return out(x[:, visible.shape[1] :]).astype(jnp.float32)

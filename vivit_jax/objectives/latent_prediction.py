@@ -1,0 +1,187 @@
+"""V-JEPA: predict the features of what is hidden, not its pixels.
+
+A slowly moving average of the encoder sees the whole clip; the encoder sees what boxes leave over,
+and a narrow predictor gives, for every place inside the boxes, what the average made of it. There
+is one mask of many small boxes and one of a few large ones, each a pass of its own, and the loss is
+the mean over both of the L1 distance to the layer-normalised features.
+
+Sources: Bardes et al. 2024 (V-JEPA); Assran et al. 2025 (V-JEPA 2).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from vivit_jax.errors import InputError
+from vivit_jax.models.layers import take
+from vivit_jax.models.positions import POSITIONS, Axes
+from vivit_jax.models.predictor import Predictor
+from vivit_jax.models.video_transformer import normalise
+from vivit_jax.objectives.base import Outcome
+from vivit_jax.objectives.masked_pixels import check_arrangement, check_predictor
+from vivit_jax.objectives.masking import Blocks, Mask
+
+TARGET_EPS = 1e-5
+
+
+class LatentPrediction(nn.Module):
+    """Learns to predict an average encoder's features.
+
+    Attributes:
+      encoder: see models/video_transformer.py.
+      blocks: boxes of each mask.
+      block_scales: share of the picture that each box of a mask covers.
+      block_aspect: smallest and largest height over width.
+      predictor_width: of its tokens.
+      predictor_depth: blocks.
+      predictor_heads: of attention.
+      predictor_positions: a row of positions.POSITIONS.
+      shared_mask_token: one mask token for all masks, as V-JEPA 2's code has it; else one for each.
+
+    Raises:
+      InputError: a field's value is impossible, or the encoder cannot be trained so.
+    """
+
+    target = "average"  # of the weights, which train_step keeps
+
+    encoder: nn.Module
+    blocks: tuple[int, ...] = (8, 2)
+    block_scales: tuple[float, ...] = (0.15, 0.7)
+    block_aspect: tuple[float, float] = (0.75, 1.5)
+    predictor_width: int = 384
+    predictor_depth: int = 12
+    predictor_heads: int = 12
+    predictor_positions: str = "sincos_3d"
+    shared_mask_token: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be built, before anything is."""
+        check(self)
+        super().__post_init__()
+
+    @nn.nowrap
+    def check_clip(self, frames: int, height: int, width: int) -> None:
+        """Refuses a clip that cannot be masked so.
+
+        Raises:
+          InputError: names the field.
+        """
+        for rule in self.rules():
+            rule.counts(self.encoder.grid(frames, height, width))
+
+    @nn.nowrap
+    def rules(self) -> list[Blocks]:
+        """Returns the masks' rules."""
+        pairs = zip(self.blocks, self.block_scales, strict=True)
+        return [Blocks(count, scale, self.block_aspect) for count, scale in pairs]
+
+    def setup(self) -> None:
+        """Makes the predictor."""
+        encoder = self.encoder
+        self.predictor = Predictor(
+            width=self.predictor_width,
+            depth=self.predictor_depth,
+            heads=self.predictor_heads,
+            out=encoder.dims.width,
+            positions=self.predictor_positions,
+            mask_tokens=1 if self.shared_mask_token else len(self.blocks),
+            mask_init=nn.initializers.zeros,
+            gelu=encoder.gelu,
+            norm_eps=encoder.norm_eps,
+            dtype=encoder.dtype,
+            remat=encoder.remat,
+            scan=encoder.scan,
+        )
+
+    def __call__(
+        self, batch: Mapping[str, Array], target: Any = None, *, train: bool = False
+    ) -> Outcome:
+        """Returns the loss of each example of a batch; needs the "mask" stream.
+
+        Args:
+          batch: with "video".
+          target: parameters of the average encoder; None for the encoder's own.
+          train: whether to drop anything.
+        """
+        video = normalise(batch["video"], self.encoder.mean, self.encoder.std)
+        axes = self.encoder.grid(*video.shape[1:4])
+        keys = jax.random.split(self.make_rng("mask"), len(self.blocks))
+        drawn = [rule.draw(k, len(video), axes) for rule, k in zip(self.rules(), keys, strict=True)]
+        if target is None:
+            target = {} if self.is_initializing() else self.encoder.variables["params"]
+        return Outcome(self.losses(video, drawn, target, train=train), {})
+
+    def losses(
+        self,
+        video: Float[Array, "B T H W 3"],
+        drawn: list[Mask],
+        target: Any,
+        *,
+        train: bool = False,
+    ) -> Float[Array, " B"]:
+        """Returns the mean L1 distance of each clip, for masks that are given."""
+        axes = self.encoder.grid(*video.shape[1:4])
+        predicted = []
+        for i, mask in enumerate(drawn):
+            tokens = self.encoder(video, mask.visible, train=train).tokens
+            token = 0 if self.shared_mask_token else i
+            predicted.append(self.predictor(tokens, mask.visible, mask.masked, axes, token))
+        if not target:  # while parameters are made
+            return jnp.zeros(len(video))
+        wanted = self.targets(video, target, axes)
+        errors = [
+            jnp.abs(x - take(wanted, mask.masked)).mean(axis=(1, 2))
+            for x, mask in zip(predicted, drawn, strict=True)
+        ]
+        return jnp.stack(errors).mean(axis=0)
+
+    @nn.nowrap
+    def targets(
+        self, video: Float[Array, "B T H W 3"], params: Any, axes: Axes
+    ) -> Float[Array, "B N D"]:
+        """Returns the layer-normalised features of whole clips, through which nothing flows back."""
+        everything = jnp.arange(np.prod(axes), dtype=jnp.int32)[None]
+        everything = jnp.broadcast_to(everything, (len(video), everything.shape[1]))
+        keep = None if self.encoder.attention == "joint" else everything
+        average = self.encoder.clone(parent=None)
+        tokens = average.apply({"params": params}, video, keep).tokens
+        tokens = jax.lax.stop_gradient(tokens)
+        mean, variance = tokens.mean(axis=2, keepdims=True), tokens.var(axis=2, keepdims=True)
+        return (tokens - mean) * jax.lax.rsqrt(variance + TARGET_EPS)
+
+
+def check(objective: LatentPrediction) -> None:
+    """Refuses fields that are impossible, alone or together.
+
+    Raises:
+      InputError: names the field, its value, and what would do.
+    """
+    if objective.predictor_positions not in POSITIONS:
+        raise InputError(
+            f"objective.predictor_positions = {objective.predictor_positions!r} is none of "
+            f"{', '.join(POSITIONS)}."
+        )
+    if not objective.blocks or len(objective.blocks) != len(objective.block_scales):
+        raise InputError(
+            f"objective.blocks = {objective.blocks} and objective.block_scales = "
+            f"{objective.block_scales}; expected as many of each, one a mask."
+        )
+    if min(objective.blocks) < 1:
+        raise InputError(f"objective.blocks = {objective.blocks}: each is at least 1.")
+    if not all(0 < scale < 1 for scale in objective.block_scales):
+        raise InputError(
+            f"objective.block_scales = {objective.block_scales}: each is above 0 and below 1."
+        )
+    low, high = objective.block_aspect
+    if not 0 < low <= high:
+        raise InputError(
+            f"objective.block_aspect = {objective.block_aspect}; expected two numbers above 0, the "
+            "smallest first."
+        )
+    check_predictor("predictor", objective, objective.encoder)
+    check_arrangement(objective.encoder, regular=True, why="blocks")

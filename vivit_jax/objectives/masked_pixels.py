@@ -1,0 +1,301 @@
+"""Masked autoencoding of video: VideoMAE, VideoMAE v2 and MAE-ST, each a few fields of one method.
+
+The encoder sees a few tokens of a clip, a narrow decoder predicts the pixels of those it has not
+seen, and the loss is the mean squared error there. What differs:
+
+                      VideoMAE            VideoMAE v2             MAE-ST
+    mask              "tube"              "tube"                  "random"
+    decoder_mask      0                   0.5 (running cell)      0
+    target            all frames          all frames              one frame a tubelet
+    normalised        each colour apart   each colour apart       all together
+
+Sources: Tong et al. 2022; Wang et al. 2023; Feichtenhofer et al. 2022.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from jaxtyping import Array, Float, Int, Key
+
+from vivit_jax.errors import InputError
+from vivit_jax.models.layers import take
+from vivit_jax.models.positions import POSITIONS, Axes
+from vivit_jax.models.predictor import Predictor
+from vivit_jax.models.video_transformer import normalise
+from vivit_jax.objectives.base import Outcome
+from vivit_jax.objectives.masking import RULES, Mask, check_cells, hidden_of, running_cell
+
+NORMALISED = ("colour", "all", "none")
+FRAMES = ("all", "linspace", "first")
+EPS = 1e-6
+
+
+class Drawn(NamedTuple):
+    """What is drawn for a batch.
+
+    Attributes:
+      visible: places of the tokens that the encoder sees.
+      decoded: places of the tokens that the decoder predicts.
+      counts: 1 where a decoded token was not seen; only those are in the loss.
+    """
+
+    visible: Int[Array, "B V"]
+    decoded: Int[Array, "B M"]
+    counts: Float[Array, "B M"]
+
+
+class MaskedPixels(nn.Module):
+    """Learns to fill in pixels.
+
+    Attributes:
+      encoder: see models/video_transformer.py; with mask="random" its attention is "joint".
+      mask: "tube" or "random".
+      mask_ratio: share of the tokens that are hidden.
+      decoder_mask_ratio: share of the tokens that are not decoded, by running cells; 0 for none.
+      target_frames: "all" of a tubelet; or one of it, the "first" (as PySlowFast has it), or by
+        "linspace" from the clip's first frame to its last (as mae_st has it).
+      target_normalised: each target token to mean 0 and variance 1: each "colour" apart (VideoMAE),
+        "all" its pixels together (MAE-ST), or "none".
+      decoder_width: of its tokens.
+      decoder_depth: blocks.
+      decoder_heads: of attention.
+      decoder_mlp_dim: 0 for four times its width.
+      decoder_positions: a row of positions.POSITIONS.
+      decoder_class_token: whether it has a class token of its own.
+      decoder_embed_bias: whether the map from the encoder's width to its has a bias.
+
+    Raises:
+      InputError: a field's value is impossible, or the encoder cannot be trained so.
+    """
+
+    encoder: nn.Module
+    mask: str = "tube"
+    mask_ratio: float = 0.9
+    decoder_mask_ratio: float = 0.0
+    target_frames: str = "all"
+    target_normalised: str = "colour"
+    decoder_width: int = 384
+    decoder_depth: int = 4
+    decoder_heads: int = 6
+    decoder_mlp_dim: int = 0
+    decoder_positions: str = "sincos_1d"
+    decoder_class_token: bool = False
+    decoder_embed_bias: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be built, before anything is."""
+        check(self)
+        super().__post_init__()
+
+    @nn.nowrap
+    def check_clip(self, frames: int, height: int, width: int) -> None:
+        """Refuses a clip that cannot be masked so.
+
+        Raises:
+          InputError: names the field.
+        """
+        self.counts(self.encoder.grid(frames, height, width))
+
+    @nn.nowrap
+    def counts(self, axes: Axes) -> tuple[int, int]:
+        """Returns how many tokens of a clip the encoder sees, and how many are decoded."""
+        t, tokens = axes[0], int(np.prod(axes))
+        if self.mask == "tube":
+            visible = tokens - t * hidden_of(tokens // t, self.mask_ratio)
+        else:
+            visible = tokens - hidden_of(tokens, self.mask_ratio, visible_rounded_down=True)
+        if not self.decoder_mask_ratio:
+            return visible, tokens - visible
+        return visible, tokens * (4 - check_cells(axes, self.decoder_mask_ratio)) // 4
+
+    def setup(self) -> None:
+        """Makes the decoder."""
+        encoder, (f, r, c) = self.encoder, self.encoder.tubelet
+        self.decoder = Predictor(
+            width=self.decoder_width,
+            depth=self.decoder_depth,
+            heads=self.decoder_heads,
+            out=(f if self.target_frames == "all" else 1) * r * c * 3,
+            positions=self.decoder_positions,
+            embed_bias=self.decoder_embed_bias,
+            class_token=self.decoder_class_token,
+            mlp_dim=self.decoder_mlp_dim,
+            gelu=encoder.gelu,
+            norm_eps=encoder.norm_eps,
+            key_bias=encoder.key_bias,
+            dtype=encoder.dtype,
+            remat=encoder.remat,
+            scan=encoder.scan,
+        )
+
+    def __call__(self, batch: Mapping[str, Array], *, train: bool = False) -> Outcome:
+        """Returns the loss of each example of a batch; needs the "mask" stream.
+
+        Args:
+          batch: with "video".
+          train: whether to drop anything.
+        """
+        video = normalise(batch["video"], self.encoder.mean, self.encoder.std)
+        drawn = self.draw(self.make_rng("mask"), len(video), self.axes(video))
+        return Outcome(self.losses(video, drawn, train=train), {})
+
+    def losses(
+        self, video: Float[Array, "B T H W 3"], drawn: Drawn, *, train: bool = False
+    ) -> Float[Array, " B"]:
+        """Returns the mean squared error of each clip, for masks that are given."""
+        predicted = self.fill_in(video, drawn, train=train)
+        wanted = take(self.targets(video), drawn.decoded)
+        errors = jnp.square(predicted - wanted).mean(axis=2) * drawn.counts
+        # All tokens of a batch weigh the same, however many of a clip's were decoded.
+        return errors.sum(axis=1) / drawn.counts.sum(axis=1).mean()
+
+    def fill_in(
+        self, video: Float[Array, "B T H W 3"], drawn: Drawn, *, train: bool = False
+    ) -> Float[Array, "B M P"]:
+        """Returns the decoder's predictions at the decoded places, in the units of `targets`."""
+        tokens = self.encoder(video, drawn.visible, train=train).tokens
+        return self.decoder(tokens, drawn.visible, drawn.decoded, self.axes(video))
+
+    @nn.nowrap
+    def draw(self, key: Key[Array, ""], clips: int, axes: Axes) -> Drawn:
+        """Returns what is hidden from whom, drawn for each clip."""
+        mask_key, cell_key = jax.random.split(key)
+        mask: Mask = RULES[self.mask](mask_key, clips, axes, self.mask_ratio)
+        if not self.decoder_mask_ratio:
+            return Drawn(mask.visible, mask.masked, jnp.ones(mask.masked.shape))
+        decoded = running_cell(cell_key, clips, axes, self.decoder_mask_ratio)
+        unseen = jnp.ones((clips, int(np.prod(axes))))
+        unseen = jax.vmap(lambda row, at: row.at[at].set(0))(unseen, mask.visible)
+        return Drawn(mask.visible, decoded, jnp.take_along_axis(unseen, decoded, axis=1))
+
+    @nn.nowrap
+    def targets(self, video: Float[Array, "B T H W 3"]) -> Float[Array, "B N P"]:
+        """Returns what a perfect decoder would predict for every token of normalised clips.
+
+        A token's values are in the order (frame, row, column, colour). MAE-ST's are of the clips
+        as the encoder sees them; VideoMAE's of pixels in [0, 1].
+        """
+        patches = self.patches(video)
+        if self.target_normalised == "none":
+            return rearrange(patches, "b n p c -> b n (p c)")
+        axes = (2,) if self.target_normalised == "colour" else (2, 3)
+        mean = patches.mean(axis=axes, keepdims=True)
+        variance = patches.var(axis=axes, keepdims=True, ddof=1)
+        if self.target_normalised == "colour":
+            scale = jnp.sqrt(variance) + EPS
+        else:
+            scale = jnp.sqrt(variance + EPS)
+        return rearrange((patches - mean) / scale, "b n p c -> b n (p c)")
+
+    @nn.nowrap
+    def patches(self, video: Float[Array, "B T H W 3"]) -> Float[Array, "B N P 3"]:
+        """Returns the pixels of every token's target, before they are normalised."""
+        f, r, c = self.encoder.tubelet
+        if self.target_normalised != "all":
+            mean, std = (
+                jnp.asarray(x, jnp.float32).reshape(1, 1, 1, 1, 3)
+                for x in (self.encoder.mean, self.encoder.std)
+            )
+            video = video * std + mean
+        if self.target_frames != "all":
+            video, f = video[:, self.frames(video.shape[1])], 1
+        patches = "b (t f) (i r) (j c) ch -> b (t i j) (f r c) ch"
+        return rearrange(video, patches, f=f, r=r, c=c)
+
+    @nn.nowrap
+    def frames(self, frames: int) -> np.ndarray:
+        """Returns the frames of a clip that are predicted."""
+        f = self.encoder.tubelet[0]
+        if self.target_frames == "all":
+            return np.arange(frames)
+        if self.target_frames == "first":
+            return np.arange(0, frames, f)
+        return np.linspace(0, frames - 1, frames // f, dtype=np.float32).astype(int)
+
+    @nn.nowrap
+    def axes(self, video: Float[Array, "B T H W 3"]) -> Axes:
+        """Returns (slots, rows, columns) of clips' tokens."""
+        return self.encoder.grid(*video.shape[1:4])
+
+
+def check(objective: MaskedPixels) -> None:
+    """Refuses fields that are impossible, alone or together.
+
+    Raises:
+      InputError: names the field, its value, and what would do.
+    """
+    choices = {
+        "mask": tuple(RULES),
+        "target_frames": FRAMES,
+        "target_normalised": NORMALISED,
+        "decoder_positions": tuple(POSITIONS),
+    }
+    for field, names in choices.items():
+        if getattr(objective, field) not in names:
+            raise InputError(
+                f"objective.{field} = {getattr(objective, field)!r} is none of {', '.join(names)}."
+            )
+    check_predictor("decoder", objective, objective.encoder)
+    check_arrangement(objective.encoder, regular=objective.mask == "tube", why="mask = 'random'")
+
+
+def check_predictor(name: str, objective: nn.Module, encoder: nn.Module) -> None:
+    """Refuses the sizes of a decoder or predictor.
+
+    Args:
+      name: what its fields start with.
+      objective: whose fields they are.
+      encoder: what it follows.
+
+    Raises:
+      InputError: names the field.
+    """
+    sizes = {k: getattr(objective, f"{name}_{k}") for k in ("width", "depth", "heads")}
+    for field, size in sizes.items():
+        if size < 1:
+            raise InputError(f"objective.{name}_{field} = {size} is below 1.")
+    if sizes["width"] % sizes["heads"]:
+        raise InputError(
+            f"objective.{name}_heads = {sizes['heads']} does not divide objective.{name}_width = "
+            f"{sizes['width']}: each head takes an equal part of the width."
+        )
+    if sizes["width"] > encoder.dims.width:
+        raise InputError(
+            f"objective.{name}_width = {sizes['width']} is above the encoder's "
+            f"{encoder.dims.width}: the {name} is the narrow one, so that the encoder does the "
+            "work."
+        )
+
+
+def check_arrangement(encoder: nn.Module, regular: bool, why: str) -> None:
+    """Refuses an encoder that cannot be trained on the visible tokens alone.
+
+    Args:
+      encoder: see models/video_transformer.py.
+      regular: whether a mask keeps the same places in every slot.
+      why: it does not.
+
+    Raises:
+      InputError: names the field.
+    """
+    if encoder.attention == "space_only":
+        raise InputError(
+            "model.attention = 'space_only' takes the mean over time before its tokens come out, "
+            "and so cannot be pretrained by masking: choose another arrangement."
+        )
+    if encoder.attention != "joint" and not regular:
+        raise InputError(
+            f"model.attention = {encoder.attention!r} needs the same places in every slot, and "
+            f"objective.{why} hides them anywhere: choose objective.mask = 'tube', or "
+            "model.attention = 'joint'."
+        )
+    if encoder.norm_summary:
+        raise InputError(
+            "model.norm_summary = True leaves tokens without a closing norm, and is for "
+            "fine-tuning: pretrain with False."
+        )
