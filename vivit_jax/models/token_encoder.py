@@ -160,7 +160,7 @@ class TokenEncoder(nn.Module):
 
 def at_places(
     table: Float[Array, "1 N D"], keep: Int[Array, "rows M"], classes: int
-) -> Float[Array, "rows M D"]:
+) -> Float[Array, "rows _ D"]:
     """Returns the rows of a table for the class token, where there is one, and some places."""
     rows = jnp.take(table[0], keep + classes, axis=0)
     front = jnp.broadcast_to(table[:, :classes], (len(keep), classes, table.shape[2]))

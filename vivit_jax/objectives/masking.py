@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from vivit_jax.errors import InputError
 from vivit_jax.models.positions import Axes
@@ -182,8 +182,8 @@ def _counts(blocks: Blocks, rows: int, columns: int) -> tuple[int, int]:
     return int(visible), int(masked)
 
 
-def _union(start, height, width, rows: int, columns: int, xp) -> Bool[Array, "B S"]:
-    """Returns which places are in any box; `start` is [B boxes 2]."""
+def _union(start, height, width, rows: int, columns: int, xp):
+    """Returns which places are in any box, bool [B S]; `start` is [B boxes 2]."""
     row, column = xp.arange(rows)[None, None], xp.arange(columns)[None, None]
     top, left = start[..., :1], start[..., 1:]
     in_rows = (row >= top) & (row < top + height)
