@@ -18,7 +18,6 @@ from vivit_jax.data.sources import Sources, open_sources
 from vivit_jax.errors import InputError
 from vivit_jax.evals import EVALUATORS, USUAL
 from vivit_jax.evals.base import Evaluator
-from vivit_jax.models.costs import multiply_accumulates
 from vivit_jax.train_step import TrainState, init_state
 
 log = logging.getLogger(__name__)
@@ -133,8 +132,8 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
     places = sharding.shardings(state, mesh)
     overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
     log.info("Parameters:\n%s", overview)
-    costs = multiply_accumulates(encoder, data.frames, data.image_size)  # type: ignore
-    log.info("A clip's forward pass: %.4g G multiply-accumulates.", costs / 1e9)
+    costs = objective.costs(data.frames, data.image_size)
+    log.info("A clip's forward pass: %.4g G multiply-accumulates.", sum(costs) / 1e9)
     evaluators, best = (), ""
     if experiment.train.evaluate:
         evaluators = make_evaluators(objective, experiment, sources, mesh)

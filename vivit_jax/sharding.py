@@ -28,6 +28,7 @@ RULES = (  # the first that a path ends in; axes of the array from the last back
     (r"zero_dense/kernel", P("fsdp", None)),  # [D D]
     (r"tubelets/kernel", P("fsdp")),  # [frames rows columns 3 D]
     (r"head/kernel", P("fsdp", None)),  # [D K]
+    (r"(decoder|predictor)/(embed|out)/kernel", P("fsdp", None)),  # [D width], [width out]
     (r"", P()),  # everything else is small, and whole on every device
 )
 

@@ -28,8 +28,8 @@ from vivit_jax.data.labels import keep_label_maps
 from vivit_jax.data.pipeline import train_batches
 from vivit_jax.errors import InputError
 from vivit_jax.feed import Feed, feed
-from vivit_jax.optim import make_average
 from vivit_jax.metrics import METRICS, RESULTS, SKIPPED, Writer, duration, read_lines
+from vivit_jax.optim import make_average
 from vivit_jax.run import Run, check_workdir, prepare
 from vivit_jax.train_step import StepInfo, TrainState, train_step
 

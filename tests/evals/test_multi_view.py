@@ -16,7 +16,7 @@ from tiny import SIZE, experiment, noise_video
 from vivit_jax import recipe
 from vivit_jax.data.decode import read_views
 from vivit_jax.data.pipeline import eval_batches, eval_views
-from vivit_jax.data.sources import Example, Listed
+from vivit_jax.data.sources import Example, Listed, Sources
 from vivit_jax.errors import InputError
 from vivit_jax.evals.multi_view import Judged, MultiView
 
@@ -63,7 +63,7 @@ def evaluator(source, devices=1, objective=OBJECTIVE, names=(NAMES,), **options)
     judged = dataclasses.replace(
         EXPERIMENT, eval=dataclasses.replace(EXPERIMENT.eval, **{"batch_size": 2, **options})
     )
-    return MultiView(objective, judged, source, names, mesh)
+    return MultiView(objective, judged, Sources(source, source, names), mesh)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ import pytest
 
 from vivit_jax.models.costs import multiply_accumulates
 from vivit_jax.models.video_transformer import VideoTransformer
+from vivit_jax.objectives.latent_prediction import LatentPrediction
+from vivit_jax.objectives.masked_pixels import MaskedPixels
 
 
 class Published(NamedTuple):
@@ -142,3 +144,76 @@ def test_multiply_accumulates_are_what_runs(fields):
     assert multiply_accumulates_traced(traced.jaxpr.jaxpr) == counted
     # XLA also counts what is not a product: norms, softmax, GELU.
     assert traced.lower().cost_analysis()["flops"] / 2 == pytest.approx(counted, rel=0.05)
+
+
+def decoded(width, heads, depth=4, **fields) -> dict[str, Any]:
+    sizes = {"decoder_width": width, "decoder_heads": heads, "decoder_depth": depth}
+    return sizes | fields
+
+
+# Tong et al. 2022 and Wang et al. 2023, which count the embedding of hidden patches as well:
+# G MACs of a clip at a mask ratio of 0.9, and millions of the decoder's parameters.
+PRETRAINING = {
+    "VideoMAE S": ({"size": "S"}, decoded(192, 3), None, 2.2),
+    "VideoMAE B": ({}, decoded(384, 6), 35.4, 8.0),
+    "VideoMAE v2 B": ({}, decoded(384, 6, decoder_mask_ratio=0.5), 25.8, 8.0),
+    "VideoMAE L": ({"size": "L"}, decoded(512, 8, 12), None, 39.1),
+    "VideoMAE H": ({"size": "H"}, decoded(640, 8, 12), None, 60.9),
+    "VideoMAE v2 g, without its mask": (
+        {"size": "g", "tubelet": (2, 14, 14)},
+        decoded(512, 8),
+        262,
+        None,
+    ),
+    "VideoMAE v2 g": (
+        {"size": "g", "tubelet": (2, 14, 14)},
+        decoded(512, 8, decoder_mask_ratio=0.5),
+        241,
+        None,
+    ),
+}
+STREAMS = {"params": jax.random.key(0), "mask": jax.random.key(1)}
+
+
+@pytest.mark.parametrize("name", PRETRAINING)
+def test_pretraining_costs_the_published_and_the_decoder_has_the_published_parameters(name):
+    fields, options, giga_macs, millions = PRETRAINING[name]
+    encoder = VideoTransformer(**(MAE | fields))
+    objective = MaskedPixels(encoder, mask_ratio=0.9, **options)
+    if giga_macs:
+        axes = encoder.grid(16, 224, 224)
+        hidden = math.prod(axes) - objective.counts(axes)[0]
+        embedding = hidden * math.prod(encoder.tubelet) * 3 * encoder.dims.width
+        found = objective.costs(16, 224).learnt + embedding
+        assert found / 1e9 == pytest.approx(giga_macs, rel=0.01)
+    if millions:
+        batch = {"video": jax.ShapeDtypeStruct((1, 16, 224, 224, 3), jnp.dtype("uint8"))}
+        params = jax.eval_shape(objective.init, STREAMS, batch)["params"]["decoder"]
+        count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+        assert count / 1e6 == pytest.approx(millions, abs=0.051)
+
+
+def test_v_jepa_s_predictor_has_the_published_parameters():
+    objective = LatentPrediction(VideoTransformer(size="L", pool="mean"), predictor_heads=16)
+    batch = {"video": jax.ShapeDtypeStruct((1, 16, 224, 224, 3), jnp.dtype("uint8"))}
+    params = jax.eval_shape(objective.init, STREAMS, batch)["params"]["predictor"]
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    assert count / 1e6 == pytest.approx(22.1, abs=0.05)
+
+
+@pytest.mark.parametrize("attention", ["joint", "factorised_encoder", "divided"])
+@pytest.mark.parametrize("make", [MaskedPixels, LatentPrediction])
+def test_pretraining_costs_what_runs_for_visible_tokens_only(make, attention):
+    fields = {"size": "mu", "width": 128, "mlp_dim": 256, "depth": 2, "temporal_depth": 2}
+    encoder = VideoTransformer(**fields, attention=attention, tubelet=(2, 8, 8), pool="mean")
+    prefix = "decoder" if make is MaskedPixels else "predictor"
+    sizes = {"width": 64, "depth": 1, "heads": 2}
+    objective = make(encoder, **{f"{prefix}_{name}": size for name, size in sizes.items()})
+    batch = {"video": jax.ShapeDtypeStruct((1, 6, 64, 64, 3), jnp.dtype("float32"))}
+    params = jax.eval_shape(objective.init, STREAMS, batch)
+
+    def run(params, batch):
+        return objective.apply(params, batch, rngs={"mask": jax.random.key(0)})
+
+    traced = multiply_accumulates_traced(jax.jit(run).trace(params, batch).jaxpr.jaxpr)
+    assert traced == sum(objective.costs(6, 64))

@@ -46,9 +46,9 @@ def test_drop_path_drops_whole_examples_at_its_rate(rescaled, kept_value):
 
 def test_block_drops_each_residual_of_an_example_in_all_its_rows():
     """The rows of one example are alike, so they stay alike only if they share every draw."""
-    block = Block(2, 16, "joint", "tanh", 1e-6, 0.0, 0.0, True, "float32")
+    block = Block(2, 16, "joint", "tanh", 1e-6, 0.0, 0.0, True, True, "float32")
     x = jnp.repeat(jax.random.normal(jax.random.key(0), (16, 5, 8)), 3, axis=0)
-    options = {"grid": (1, 5), "drop_rate": 0.5, "examples": 16}
+    options = {"grid": (1, 5), "rotation": None, "drop_rate": 0.5, "examples": 16}
     params = jax.jit(lambda key, x: block.init(key, x, train=False, **options))(
         jax.random.key(1), x
     )

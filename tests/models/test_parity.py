@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from einops import rearrange
+from torch_weights import attention, norm, randomised, weights
 
 from vivit_jax.models.video_transformer import VideoTransformer
 
@@ -17,33 +18,6 @@ SHAPES: dict[str, dict[str, Any]] = {  # two that are unlike in everything
     "wide": {"width": 64, "depth": 2, "heads": 4, "mlp_dim": 96, "tubelet": (3, 4, 4)},
 }
 CLIPS = {"deep": (4, 32), "wide": (6, 16)}  # frames, image_size
-
-
-def randomised(model):
-    """The torch model with no weight left at zero or one, in evaluation mode."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return model.eval()
-
-
-def weights(module):
-    """{"kernel", "bias"} of a Linear."""
-    return {"kernel": module.weight.T.numpy(force=True), "bias": module.bias.numpy(force=True)}
-
-
-def norm(module):
-    return {"scale": module.weight.numpy(force=True), "bias": module.bias.numpy(force=True)}
-
-
-def attention(query, key, value, out, heads):
-    """An attention's parameters from four Linears' {"kernel", "bias"}."""
-    split = {"kernel": "d (h k) -> d h k", "bias": "(h k) -> h k"}
-    steps = zip(("query", "key", "value"), (query, key, value), strict=True)
-    params = {name: {n: rearrange(x, split[n], h=heads) for n, x in p.items()} for name, p in steps}
-    out = {"kernel": rearrange(out["kernel"], "(h k) d -> h k d", h=heads), "bias": out["bias"]}
-    return params | {"out": out}
 
 
 def fused(attend, heads):

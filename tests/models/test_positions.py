@@ -3,10 +3,11 @@
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vivit_jax.models.positions import POSITIONS
+from vivit_jax.models.positions import POSITIONS, ROTATIONS, rotate, rotation_of
 from vivit_jax.models.video_transformer import VideoTransformer
 
 
@@ -88,3 +89,46 @@ def test_tables_have_the_published_shapes(fields, shapes):
         if name.startswith("position")
     }
     assert found == shapes
+
+
+AXES = (3, 4, 5)
+
+
+def turned(kind, x):
+    rotation = rotation_of(kind, AXES, 0, x.shape[-1])
+    return np.asarray(rotate(jnp.asarray(x, jnp.float32), rotation))
+
+
+def test_a_query_meets_a_key_by_how_far_apart_they_are_in_time_rows_and_columns():
+    rng = np.random.default_rng(0)
+    q, k = (np.broadcast_to(rng.normal(size=20), (1, 60, 1, 20)) for _ in range(2))
+    scores = np.einsum("bnhd,bmhd->nm", turned("rotary_3d", q), turned("rotary_3d", k))
+    where = np.indices(AXES).reshape(3, -1)
+    by_distance = {}
+    for n in range(60):
+        for m in range(60):
+            distance = tuple(where[:, n] - where[:, m])
+            by_distance.setdefault(distance, []).append(scores[n, m])
+    assert len(by_distance) == 5 * 7 * 9
+    for found in by_distance.values():
+        np.testing.assert_allclose(found, found[0], atol=1e-4)
+    means = np.array([found[0] for found in by_distance.values()])
+    assert len(np.unique(means.round(4))) > 300  # and every distance has its own
+
+
+@pytest.mark.parametrize("kind", ["rotary_3d", "rotary_3d_tiled"])
+def test_rotary_angles_are_v_jepa_2_s_formula(kind):
+    angles = ROTATIONS[kind](AXES, 64)  # three parts of 20, and 4 that stay
+    slot, row, column = 2, 1, 4
+    expected = []
+    for index in (slot, row, column):
+        frequencies = [10000 ** (-i / 10) for i in range(10)]
+        pairs = [f for f in frequencies for _ in range(2)]
+        expected += [index * f for f in (pairs if kind == "rotary_3d" else 2 * frequencies)]
+    np.testing.assert_allclose(angles[(slot * 4 + row) * 5 + column], [*expected, 0, 0, 0, 0])
+
+
+def test_the_class_token_is_not_turned():
+    cos, sin = rotation_of("rotary_3d", AXES, 1, 12)
+    np.testing.assert_array_equal(cos[:, 0], 1)
+    np.testing.assert_array_equal(sin[:, 0], 0)

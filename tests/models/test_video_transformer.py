@@ -200,3 +200,71 @@ def test_impossible_clips_are_refused_before_anything_is_traced(shape, named):
         VideoTransformer().grid(*shape)
     with pytest.raises(InputError, match=named):
         VideoTransformer().init(jax.random.key(0), jnp.zeros((1, *shape, 3)))
+
+
+MASKED = {"joint": {}, "factorised_encoder": FE, "factorised_self_attention": FSA}
+MASKED |= {"factorised_dot_product": FDP, "divided": DIVIDED}
+KEEP = jnp.asarray([[0, 4, 6, 10, 12, 16], [1, 2, 7, 8, 13, 14]])  # two places of 6, in 3 slots
+
+
+@pytest.mark.parametrize("attention", MASKED)
+def test_tokens_that_are_not_kept_are_not_seen_at_all(attention):
+    model = mu(MASKED[attention])
+    params = random_params(model)
+
+    def loss(video):
+        return sum(jnp.sin(3 * x).sum() for x in model.apply(params, video, KEEP))
+
+    gradient = jax.jit(jax.grad(loss))(VIDEO)
+    felt = np.abs(gradient).sum(axis=-1).reshape(2, 3, 2, 2, 8, 3, 8).sum(axis=(2, 4, 6)) > 0
+    expected = np.zeros((2, 18), bool)
+    np.put_along_axis(expected, np.asarray(KEEP), True, axis=1)
+    np.testing.assert_array_equal(felt.reshape(2, 18), expected)
+
+
+@pytest.mark.parametrize("positions", ["learned", "sincos_3d", "rotary_3d"])
+@pytest.mark.parametrize("attention", ["joint", "factorised_self_attention"])
+def test_keeping_all_tokens_is_keeping_none_back(attention, positions):
+    model = mu(attention=attention, pool="mean", positions=positions)
+    params = random_params(model)
+    every = jnp.broadcast_to(jnp.arange(18)[None], (2, 18))
+    whole, kept = (jax.jit(model.apply)(params, VIDEO, keep) for keep in (None, every))
+    for a, b in zip(whole, kept, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_a_kept_token_of_the_factorised_encoder_has_both_stacks_in_it():
+    model = mu(FE)
+    params = random_params(model)
+    every = jnp.broadcast_to(jnp.arange(18)[None], (2, 18))
+    whole, kept = (jax.jit(model.apply)(params, VIDEO, keep) for keep in (None, every))
+    np.testing.assert_allclose(kept.summary, whole.summary, atol=1e-5)
+    # What differs between the tokens of a slot is space's alone.
+    alone = mu(FE, temporal_depth=0)
+    space = {"params": {k: v for k, v in params["params"].items() if k != "time"}}
+    tokens = jax.jit(alone.apply)(space, VIDEO, every).tokens - alone.apply(
+        space, VIDEO
+    ).tokens.repeat(6, axis=1)
+    np.testing.assert_allclose(kept.tokens - whole.tokens.repeat(6, axis=1), tokens, atol=1e-5)
+
+
+def test_norm_summary_is_the_norm_of_the_mean():
+    model = mu(pool="mean", norm_summary=True)
+    params = random_params(model)
+    features = jax.jit(model.apply)(params, VIDEO)
+    norm = params["params"]["blocks"]["summary_norm"]
+    mean = features.tokens.mean(axis=1)
+    centred = mean - mean.mean(axis=1, keepdims=True)
+    scaled = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-6)
+    expected = scaled * norm["scale"][None] + norm["bias"][None]
+    np.testing.assert_allclose(features.summary, expected, atol=1e-5)
+
+
+def test_a_key_s_bias_changes_nothing():
+    with_bias, without = mu(pool="mean"), mu(pool="mean", key_bias=False)
+    params = random_params(with_bias)
+    fewer = jax.tree.map(lambda x: x, params)
+    for block in ("block_0", "block_1"):
+        del fewer["params"]["blocks"][block]["attention_0"]["key"]["bias"]
+    a, b = jax.jit(with_bias.apply)(params, VIDEO), jax.jit(without.apply)(fewer, VIDEO)
+    np.testing.assert_allclose(a.tokens, b.tokens, atol=1e-5)

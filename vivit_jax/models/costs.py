@@ -2,17 +2,35 @@
 
 The papers' "FLOPs" are these, for one view: patch embedding, dense layers, attention scores and
 weighted values, head; not norms, softmax, activations or additions. Counting from the fields,
-and not from a compiled program, stays right under scan and remat, which compilers count once.
+and not from a compiled program, stays right under scan, remat and masks.
 """
 
 import math
+from typing import NamedTuple
 
 from vivit_jax.models.attention import ARRANGEMENTS
+from vivit_jax.models.predictor import Predictor
 from vivit_jax.models.video_transformer import BY_SLOT, VideoTransformer
 
 
+class Costs(NamedTuple):
+    """Multiply-accumulates of one clip's forward pass.
+
+    Attributes:
+      learnt: of what gradients flow through; a train step costs three times as much.
+      fixed: of the rest, which has no backward pass.
+    """
+
+    learnt: int
+    fixed: int = 0
+
+
 def multiply_accumulates(
-    encoder: VideoTransformer, frames: int, image_size: int, num_classes: int = 0
+    encoder: VideoTransformer,
+    frames: int,
+    image_size: int,
+    num_classes: int = 0,
+    visible: int | None = None,
 ) -> int:
     """Returns the multiply-accumulates of one clip's forward pass.
 
@@ -20,17 +38,38 @@ def multiply_accumulates(
       frames: of the clip.
       image_size: its height and width, pixels.
       num_classes: of a linear head on the summary; 0 for none.
+      visible: tokens that the encoder sees, as many in every slot; None for all.
     """
     width, depth, _, _ = encoder.dims
     t, rows, columns = encoder.grid(frames, image_size, image_size)
-    s = rows * columns
-    total = t * s * math.prod(encoder.tubelet) * 3 * width + width * num_classes
+    tokens = t * rows * columns if visible is None else visible
+    total = tokens * math.prod(encoder.tubelet) * 3 * width + width * num_classes
+    if encoder.attention == "joint":
+        return total + depth * _block(encoder, "joint", 1, tokens)
+    s = tokens // t
     if encoder.attention not in BY_SLOT:
         return total + depth * _block(encoder, encoder.attention, t, s)
     total += t * depth * _block(encoder, "joint", 1, s)
     if encoder.attention == "factorised_encoder":
         total += encoder.temporal_depth * _block(encoder, "joint", t, 1)
     return total
+
+
+def predictor_multiply_accumulates(
+    predictor: Predictor, width: int, visible: int, masked: int
+) -> int:
+    """Returns the multiply-accumulates of one clip's forward pass through a predictor or decoder.
+
+    Args:
+      width: of the encoder's tokens.
+      visible: how many there are.
+      masked: places to predict.
+    """
+    tokens = int(predictor.class_token) + visible + masked
+    d = predictor.width
+    mlp_dim = predictor.mlp_dim or 4 * d
+    block = tokens * (4 * d**2 + 2 * d * mlp_dim) + 2 * tokens**2 * d
+    return visible * width * d + predictor.depth * block + masked * d * predictor.out
 
 
 def _block(encoder: VideoTransformer, arrangement: str, t: int, s: int) -> int:

@@ -108,7 +108,9 @@ def rotation_of(kind: str, axes: Axes, classes: int, head_dim: int) -> Rotation 
         return None
     angles = ROTATIONS[kind](axes, head_dim)
     angles = np.concatenate([np.zeros((classes, head_dim)), angles])[None]
-    return Rotation(jnp.asarray(np.cos(angles), jnp.float32), jnp.asarray(np.sin(angles), jnp.float32))
+    return Rotation(
+        jnp.asarray(np.cos(angles), jnp.float32), jnp.asarray(np.sin(angles), jnp.float32)
+    )
 
 
 def rotate(x: Float[Array, "B N heads head_dim"], rotation: Rotation) -> Array:

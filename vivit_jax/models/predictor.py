@@ -5,7 +5,8 @@ predict features. It sees the encoder's visible tokens and a learned mask token 
 filled in, each at its own position. Attention has no order of its own, so the visible come first,
 wherever they are.
 
-Sources: Tong et al. 2022 (VideoMAE), Feichtenhofer et al. 2022 (MAE-ST), Bardes et al. 2024 (V-JEPA).
+Sources: Tong et al. 2022 (VideoMAE), Feichtenhofer et al. 2022 (MAE-ST), Bardes et al. 2024
+(V-JEPA).
 """
 
 from functools import partial

@@ -29,7 +29,7 @@ class TokenEncoder(nn.Module):
     """A class token if wanted, positions, a stack of blocks, a closing norm.
 
     Attributes:
-      block: makes a Block, given its name or parent.
+      block: makes a Block, given its name or parent; knows the rest, "heads" among it.
       depth: number of blocks.
       positions: a row of positions.POSITIONS.
       class_token: a learned token is the summary, in place of the mean over tokens.
@@ -44,7 +44,7 @@ class TokenEncoder(nn.Module):
       scan: compile one block, and loop over stacked parameters; they are stored apart anyhow.
     """
 
-    block: Callable[..., Block]
+    block: partial[Block]
     depth: int
     positions: str
     class_token: bool

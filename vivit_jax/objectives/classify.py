@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from vivit_jax.errors import InputError
+from vivit_jax.models.costs import Costs, multiply_accumulates
 from vivit_jax.models.video_transformer import normalise
 from vivit_jax.objectives.base import Outcome
 from vivit_jax.objectives.mixup import mix
@@ -85,6 +86,12 @@ class Classify(nn.Module):
         logits = self.logits(video, train)
         losses = self.losses(logits, targets, self.label_smoothing if train else 0.0)
         return Outcome(losses, {} if self.multi_label else {"top1": self.right(logits, targets)})
+
+    @nn.nowrap
+    def costs(self, frames: int, image_size: int) -> Costs:
+        """Returns the multiply-accumulates of one clip's forward pass."""
+        classes = sum(self.class_splits)
+        return Costs(multiply_accumulates(self.encoder, frames, image_size, classes))  # type: ignore
 
     def predict(self, batch: Mapping[str, Array]) -> Float[Array, "B K"]:
         """Returns the logits of a batch's clips, head after head."""

@@ -9,7 +9,7 @@ Sources: Bardes et al. 2024 (V-JEPA); Assran et al. 2025 (V-JEPA 2).
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -18,10 +18,15 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vivit_jax.errors import InputError
-from vivit_jax.models.layers import take
+from vivit_jax.models.costs import (
+    Costs,
+    multiply_accumulates,
+    predictor_multiply_accumulates,
+)
+from vivit_jax.models.layers import Features, take
 from vivit_jax.models.positions import POSITIONS, Axes
 from vivit_jax.models.predictor import Predictor
-from vivit_jax.models.video_transformer import normalise
+from vivit_jax.models.video_transformer import VideoTransformer, normalise
 from vivit_jax.objectives.base import Outcome
 from vivit_jax.objectives.masked_pixels import check_arrangement, check_predictor
 from vivit_jax.objectives.masking import Blocks, Mask
@@ -49,7 +54,7 @@ class LatentPrediction(nn.Module):
 
     target = "average"  # of the weights, which train_step keeps
 
-    encoder: nn.Module
+    encoder: VideoTransformer
     blocks: tuple[int, ...] = (8, 2)
     block_scales: tuple[float, ...] = (0.15, 0.7)
     block_aspect: tuple[float, float] = (0.75, 1.5)
@@ -80,10 +85,27 @@ class LatentPrediction(nn.Module):
         pairs = zip(self.blocks, self.block_scales, strict=True)
         return [Blocks(count, scale, self.block_aspect) for count, scale in pairs]
 
+    @nn.nowrap
+    def costs(self, frames: int, image_size: int) -> Costs:
+        """Returns the multiply-accumulates of one clip's forward pass, through all masks."""
+        encoder, predictor = self.encoder, self.make_predictor()
+        axes = encoder.grid(frames, image_size, image_size)
+        learnt = 0
+        for rule in self.rules():
+            visible, masked = (axes[0] * places for places in rule.counts(axes))
+            learnt += multiply_accumulates(encoder, frames, image_size, visible=visible)
+            learnt += predictor_multiply_accumulates(predictor, encoder.dims.width, visible, masked)
+        return Costs(learnt, fixed=multiply_accumulates(encoder, frames, image_size))
+
     def setup(self) -> None:
         """Makes the predictor."""
+        self.predictor = self.make_predictor()
+
+    @nn.nowrap
+    def make_predictor(self) -> Predictor:
+        """Returns the predictor, which takes what it can from the encoder's fields."""
         encoder = self.encoder
-        self.predictor = Predictor(
+        return Predictor(
             width=self.predictor_width,
             depth=self.predictor_depth,
             heads=self.predictor_heads,
@@ -144,13 +166,13 @@ class LatentPrediction(nn.Module):
     def targets(
         self, video: Float[Array, "B T H W 3"], params: Any, axes: Axes
     ) -> Float[Array, "B N D"]:
-        """Returns the layer-normalised features of whole clips, through which nothing flows back."""
+        """Returns the layer-normalised features of whole clips; no gradient flows through."""
         everything = jnp.arange(np.prod(axes), dtype=jnp.int32)[None]
         everything = jnp.broadcast_to(everything, (len(video), everything.shape[1]))
         keep = None if self.encoder.attention == "joint" else everything
         average = self.encoder.clone(parent=None)
-        tokens = average.apply({"params": params}, video, keep).tokens
-        tokens = jax.lax.stop_gradient(tokens)
+        features = cast(Features, average.apply({"params": params}, video, keep))
+        tokens = jax.lax.stop_gradient(features.tokens)
         mean, variance = tokens.mean(axis=2, keepdims=True), tokens.var(axis=2, keepdims=True)
         return (tokens - mean) * jax.lax.rsqrt(variance + TARGET_EPS)
 

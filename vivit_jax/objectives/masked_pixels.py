@@ -23,10 +23,15 @@ from einops import rearrange
 from jaxtyping import Array, Float, Int, Key
 
 from vivit_jax.errors import InputError
+from vivit_jax.models.costs import (
+    Costs,
+    multiply_accumulates,
+    predictor_multiply_accumulates,
+)
 from vivit_jax.models.layers import take
 from vivit_jax.models.positions import POSITIONS, Axes
 from vivit_jax.models.predictor import Predictor
-from vivit_jax.models.video_transformer import normalise
+from vivit_jax.models.video_transformer import VideoTransformer, normalise
 from vivit_jax.objectives.base import Outcome
 from vivit_jax.objectives.masking import RULES, Mask, check_cells, hidden_of, running_cell
 
@@ -73,7 +78,7 @@ class MaskedPixels(nn.Module):
       InputError: a field's value is impossible, or the encoder cannot be trained so.
     """
 
-    encoder: nn.Module
+    encoder: VideoTransformer
     mask: str = "tube"
     mask_ratio: float = 0.9
     decoder_mask_ratio: float = 0.0
@@ -113,10 +118,25 @@ class MaskedPixels(nn.Module):
             return visible, tokens - visible
         return visible, tokens * (4 - check_cells(axes, self.decoder_mask_ratio)) // 4
 
+    @nn.nowrap
+    def costs(self, frames: int, image_size: int) -> Costs:
+        """Returns the multiply-accumulates of one clip's forward pass."""
+        encoder = self.encoder
+        visible, masked = self.counts(encoder.grid(frames, image_size, image_size))
+        decoder = predictor_multiply_accumulates(
+            self.make_decoder(), encoder.dims.width, visible, masked
+        )
+        return Costs(multiply_accumulates(encoder, frames, image_size, visible=visible) + decoder)
+
     def setup(self) -> None:
         """Makes the decoder."""
+        self.decoder = self.make_decoder()
+
+    @nn.nowrap
+    def make_decoder(self) -> Predictor:
+        """Returns the decoder, which takes what it can from the encoder's fields."""
         encoder, (f, r, c) = self.encoder, self.encoder.tubelet
-        self.decoder = Predictor(
+        return Predictor(
             width=self.decoder_width,
             depth=self.decoder_depth,
             heads=self.decoder_heads,
@@ -244,7 +264,7 @@ def check(objective: MaskedPixels) -> None:
     check_arrangement(objective.encoder, regular=objective.mask == "tube", why="mask = 'random'")
 
 
-def check_predictor(name: str, objective: nn.Module, encoder: nn.Module) -> None:
+def check_predictor(name: str, objective: nn.Module, encoder: VideoTransformer) -> None:
     """Refuses the sizes of a decoder or predictor.
 
     Args:
@@ -272,7 +292,7 @@ def check_predictor(name: str, objective: nn.Module, encoder: nn.Module) -> None
         )
 
 
-def check_arrangement(encoder: nn.Module, regular: bool, why: str) -> None:
+def check_arrangement(encoder: VideoTransformer, regular: bool, why: str) -> None:
     """Refuses an encoder that cannot be trained on the visible tokens alone.
 
     Args:
