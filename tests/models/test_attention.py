@@ -77,7 +77,9 @@ def test_half_of_the_heads_see_time_and_half_space():
     ],
 )
 def test_block_lets_a_token_see_exactly(arrangement, at_first, later):
-    block = Block(2, 16, arrangement, "tanh", 1e-6, 0.0, 0.0, True, True, "float32")
+    block = Block(
+        2, 16, arrangement, "tanh", 1e-6, 0.0, 0.0, True, True, "xavier_uniform", "float32"
+    )
     options = {"grid": (T, S), "rotation": None, "drop_rate": 0.0, "examples": 1, "train": False}
     n = len(at_first)
     first = jax.jit(partial(block.init, **options))(jax.random.key(1), jnp.ones((1, n, 8)))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from vivit_jax.models.layers import Block, Dense, Tubelets, drop_path
+from vivit_jax.models.video_transformer import VideoTransformer
 
 
 def test_tubelets_are_a_convolution_whose_stride_is_its_kernel():
@@ -46,7 +47,7 @@ def test_drop_path_drops_whole_examples_at_its_rate(rescaled, kept_value):
 
 def test_block_drops_each_residual_of_an_example_in_all_its_rows():
     """The rows of one example are alike, so they stay alike only if they share every draw."""
-    block = Block(2, 16, "joint", "tanh", 1e-6, 0.0, 0.0, True, True, "float32")
+    block = Block(2, 16, "joint", "tanh", 1e-6, 0.0, 0.0, True, True, "xavier_uniform", "float32")
     x = jnp.repeat(jax.random.normal(jax.random.key(0), (16, 5, 8)), 3, axis=0)
     options = {"grid": (1, 5), "rotation": None, "drop_rate": 0.5, "examples": 16}
     params = jax.jit(lambda key, x: block.init(key, x, train=False, **options))(
@@ -63,3 +64,18 @@ def test_block_drops_each_residual_of_an_example_in_all_its_rows():
     neither = (np.abs(y).max(axis=(1, 2, 3)) == 0).sum()
     assert 0 < neither < 16  # two draws an example, of which both drop one in four
     assert (np.asarray(added(jax.random.key(3))) != y).any()
+
+
+def test_normal_kernels_that_close_a_residual_start_smaller_from_block_to_block():
+    encoder = VideoTransformer(
+        size="mu", width=128, depth=4, tubelet=(2, 8, 8), pool="mean", kernel_init="normal"
+    )
+    params = encoder.init(jax.random.key(0), jnp.zeros((1, 2, 16, 16, 3)))["params"]["blocks"]
+    for i in range(4):
+        block = params[f"block_{i}"]
+        residual = 0.02 / np.sqrt(2 * (i + 1))
+        stds = {"mlp_in": 0.02, "mlp_out": residual}
+        attention = {"query": 0.02, "out": residual}
+        for part, expected in ((block, stds), (block["attention_0"], attention)):
+            for name, std in expected.items():
+                assert np.std(part[name]["kernel"]) == pytest.approx(std, rel=0.05)

@@ -6,6 +6,7 @@ are float32 whatever it is. Every random choice comes from the "dropout" stream.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -18,8 +19,13 @@ from vivit_jax.models.attention import ARRANGEMENTS, Attend, Grid, attend
 from vivit_jax.models.inflate import TUBELET_INITS
 from vivit_jax.models.positions import Rotation, rotate
 
-dense_init = nn.initializers.xavier_uniform()
 mlp_bias_init = nn.initializers.normal(1e-6)
+KERNEL_INITS: dict[str, Callable[[int], nn.initializers.Initializer]] = {
+    # From the number of the block, from 1, whose residual a kernel closes; 0 for all others.
+    "xavier_uniform": lambda block: nn.initializers.xavier_uniform(),
+    # V-JEPA; a sum of 2 n residuals then grows no faster than one.
+    "normal": lambda block: nn.initializers.normal(0.02 / math.sqrt(2 * block or 1)),
+}
 GELUS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "tanh": lambda x: jax.nn.gelu(x, approximate=True),
     "erf": lambda x: jax.nn.gelu(x, approximate=False),
@@ -81,7 +87,7 @@ class Dense(nn.Module):
     features: tuple[int, ...]
     dtype: str
     axes: int = 1
-    kernel_init: nn.initializers.Initializer = dense_init
+    kernel_init: nn.initializers.Initializer = nn.initializers.xavier_uniform()
     bias_init: nn.initializers.Initializer = nn.initializers.zeros
     use_bias: bool = True
 
@@ -141,6 +147,8 @@ class Attention(nn.Module):
     step: Attend
     dropout: float
     key_bias: bool
+    kernel_init: str
+    number: int
     dtype: str
 
     @nn.compact
@@ -150,9 +158,11 @@ class Attention(nn.Module):
         """Returns what each token gathers; `grid` is (time slots, tokens in each)."""
         width = x.shape[-1]
         shape = (self.heads, width // self.heads)
-        q = Dense(shape, self.dtype, name="query")(x)
-        k = Dense(shape, self.dtype, use_bias=self.key_bias, name="key")(x)
-        v = Dense(shape, self.dtype, name="value")(x)
+        init = KERNEL_INITS[self.kernel_init]
+        dense = partial(Dense, shape, self.dtype, kernel_init=init(0))
+        q = dense(name="query")(x)
+        k = dense(name="key", use_bias=self.key_bias)(x)
+        v = dense(name="value")(x)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
 
@@ -161,12 +171,15 @@ class Attention(nn.Module):
             return attend(q, k, v, dropout=self.dropout, key=key)
 
         y = self.step.over(q, k, v, grid, core)
-        out_init = nn.initializers.zeros if self.step.zero_out else dense_init
+        out_init = nn.initializers.zeros if self.step.zero_out else init(self.number)
         return Dense((width,), self.dtype, axes=2, kernel_init=out_init, name="out")(y)
 
 
 class Block(nn.Module):
-    """Pre-norm block: the attention steps of an arrangement, then an MLP, each a residual."""
+    """Pre-norm block: the attention steps of an arrangement, then an MLP, each a residual.
+
+    Its `number` in its stack, from 1, is read for what some kernels start from.
+    """
 
     heads: int
     mlp_dim: int
@@ -177,7 +190,9 @@ class Block(nn.Module):
     attention_dropout: float
     drop_path_rescaled: bool
     key_bias: bool
+    kernel_init: str
     dtype: str
+    number: int = 1
 
     @nn.compact
     def __call__(
@@ -215,6 +230,8 @@ class Block(nn.Module):
                 step,
                 self.attention_dropout,
                 self.key_bias,
+                self.kernel_init,
+                self.number,
                 self.dtype,
                 name=f"attention_{i}",
             )
@@ -226,9 +243,11 @@ class Block(nn.Module):
             y = x[:, classes:] + y
             x = jnp.concatenate([x[:, :classes], y], axis=1) if classes else y
         y = self.norm("mlp_norm")(x)
-        y = Dense((self.mlp_dim,), self.dtype, bias_init=mlp_bias_init, name="mlp_in")(y)
+        init = KERNEL_INITS[self.kernel_init]
+        dense = partial(Dense, dtype=self.dtype, bias_init=mlp_bias_init)
+        y = dense((self.mlp_dim,), kernel_init=init(0), name="mlp_in")(y)
         y = dropout(GELUS[self.gelu](y))
-        y = Dense((x.shape[-1],), self.dtype, bias_init=mlp_bias_init, name="mlp_out")(y)
+        y = dense((x.shape[-1],), kernel_init=init(self.number), name="mlp_out")(y)
         return x + drop(dropout(y))
 
     @nn.nowrap

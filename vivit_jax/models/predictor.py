@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from vivit_jax.models.layers import Block, Dense
+from vivit_jax.models.layers import KERNEL_INITS, Block, Dense
 from vivit_jax.models.positions import Axes
 from vivit_jax.models.token_encoder import TokenEncoder
 
@@ -37,6 +37,7 @@ class Predictor(nn.Module):
       gelu: as in VideoTransformer, and the following too.
       norm_eps: likewise.
       key_bias: likewise.
+      kernel_init: likewise.
       dtype: likewise.
       remat: likewise.
       scan: likewise.
@@ -55,6 +56,7 @@ class Predictor(nn.Module):
     gelu: str = "erf"
     norm_eps: float = 1e-6
     key_bias: bool = True
+    kernel_init: str = "xavier_uniform"
     dtype: str = "float32"
     remat: str = "none"
     scan: bool = False
@@ -77,7 +79,8 @@ class Predictor(nn.Module):
           axes: (slots, rows, columns).
           mask_token: the number of the one to use.
         """
-        embed = Dense((self.width,), self.dtype, use_bias=self.embed_bias, name="embed")
+        dense = partial(Dense, dtype=self.dtype, kernel_init=KERNEL_INITS[self.kernel_init](0))
+        embed = dense((self.width,), use_bias=self.embed_bias, name="embed")
         holes = self.param("mask_tokens", self.mask_init, (self.mask_tokens, self.width))
         holes = jnp.broadcast_to(holes[mask_token], (*masked.shape, self.width))
         x = jnp.concatenate([embed(tokens), holes.astype(self.dtype)], axis=1)
@@ -92,6 +95,7 @@ class Predictor(nn.Module):
             attention_dropout=0.0,
             drop_path_rescaled=True,
             key_bias=self.key_bias,
+            kernel_init=self.kernel_init,
             dtype=self.dtype,
         )
         blocks = TokenEncoder(
@@ -111,5 +115,5 @@ class Predictor(nn.Module):
         )
         places = jnp.concatenate([visible, masked], axis=1)
         x = blocks(x, axes, places, examples=len(x), train=False).tokens
-        out = Dense((self.out,), self.dtype, name="out")
+        out = dense((self.out,), name="out")
         return out(x[:, visible.shape[1] :]).astype(jnp.float32)

@@ -114,7 +114,7 @@ class TokenEncoder(nn.Module):
         train: bool,
     ) -> Float[Array, "rows N D"]:
         """Runs the stack, block after block or as one scan."""
-        blocks = [self.block(name=f"block_{i}") for i in range(self.depth)]
+        blocks = [self.block(name=f"block_{i}", number=i + 1) for i in range(self.depth)]
         rates = [self.drop_path * i / max(self.depth - 1, 1) for i in range(self.depth)]
         options = {"grid": grid, "rotation": rotation, "examples": examples, "train": train}
         if self.scan and not self.is_initializing():

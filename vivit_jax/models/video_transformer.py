@@ -29,7 +29,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from vivit_jax.errors import InputError
 from vivit_jax.models.attention import ARRANGEMENTS
 from vivit_jax.models.inflate import TUBELET_INITS
-from vivit_jax.models.layers import GELUS, Block, Features, Tubelets
+from vivit_jax.models.layers import GELUS, KERNEL_INITS, Block, Features, Tubelets
 from vivit_jax.models.positions import POSITIONS, Axes
 from vivit_jax.models.token_encoder import REMATS, TokenEncoder
 
@@ -60,6 +60,7 @@ CHOICES = {
     "pool": ("class_token", "mean"),
     "tubelet_init": tuple(TUBELET_INITS),
     "gelu": tuple(GELUS),
+    "kernel_init": tuple(KERNEL_INITS),
     "dtype": ("float32", "bfloat16"),
     "remat": tuple(REMATS),
 }
@@ -104,6 +105,8 @@ class VideoTransformer(nn.Module):
       norm_summary: the closing norm is of the summary, and not of each token, as where VideoMAE and
         MAE-ST are fine-tuned; tokens are then left as the last block gives them.
       key_bias: whether keys have a bias, which softmax takes out again (VideoMAE's have none).
+      kernel_init: what dense layers start from: "xavier_uniform" (ViT, VideoMAE), or "normal" with
+        a standard deviation of 0.02, less for what closes a residual (V-JEPA).
       dtype: "float32" or "bfloat16", in which matrices are multiplied.
       remat: what the backward pass recomputes: "none", "full" (everything) or "dots" (all but the
         dense layers).
@@ -134,6 +137,7 @@ class VideoTransformer(nn.Module):
     norm_eps: float = 1e-6
     norm_summary: bool = False
     key_bias: bool = True
+    kernel_init: str = "xavier_uniform"
     dtype: str = "float32"
     remat: str = "none"
     scan: bool = False
@@ -236,6 +240,7 @@ class VideoTransformer(nn.Module):
             attention_dropout=self.attention_dropout,
             drop_path_rescaled=self.drop_path_rescaled,
             key_bias=self.key_bias,
+            kernel_init=self.kernel_init,
             dtype=self.dtype,
         )
         return TokenEncoder(

@@ -115,6 +115,7 @@ class LatentPrediction(nn.Module):
             mask_init=nn.initializers.zeros,
             gelu=encoder.gelu,
             norm_eps=encoder.norm_eps,
+            kernel_init=encoder.kernel_init,
             dtype=encoder.dtype,
             remat=encoder.remat,
             scan=encoder.scan,

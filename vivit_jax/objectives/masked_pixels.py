@@ -147,6 +147,7 @@ class MaskedPixels(nn.Module):
             mlp_dim=self.decoder_mlp_dim,
             gelu=encoder.gelu,
             norm_eps=encoder.norm_eps,
+            kernel_init=encoder.kernel_init,
             key_bias=encoder.key_bias,
             dtype=encoder.dtype,
             remat=encoder.remat,
