@@ -10,7 +10,7 @@ import json
 import pathlib
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.linen as nn
 from ml_collections import config_dict
@@ -20,6 +20,7 @@ from vivit_jax.errors import InputError
 from vivit_jax.models import MODELS
 from vivit_jax.objectives import OBJECTIVES
 
+Row = TypeVar("Row")
 Table = Mapping[str, type[nn.Module]]
 GIVEN = ("encoder", "class_splits", "multi_label")  # fields that no config sets
 TABLES: dict[str, Table] = {"model": MODELS, "objective": OBJECTIVES}
@@ -46,6 +47,47 @@ def experiment(**sections: Any) -> config_dict.ConfigDict:
         options = convert(cls, given, f"config.{name}")
         modules[name] = {"name": given["name"], **defaults(cls), **options}
     return config_dict.ConfigDict(dataclasses.asdict(config.parse({**sections, **modules})))
+
+
+def choose_row(argument: str, rows: Mapping[str, Row]) -> tuple[Row, bool]:
+    """Returns the row that a config file's argument names, and whether `,smoke` follows.
+
+    Raises:
+      InputError: names the rows.
+    """
+    name, *rest = argument.split(",")
+    config.choose("The config's argument", name, rows)
+    if rest not in ([], ["smoke"]):
+        raise InputError(f"The config's argument = {argument!r}; expected {name} or {name},smoke.")
+    return rows[name], bool(rest)
+
+
+def smoke(whole: config_dict.ConfigDict) -> config_dict.ConfigDict:
+    """Returns a config with everything made small: a look at the whole path within a minute.
+
+    A model of two narrow blocks learns the videos of "motions" for a few steps; which methods,
+    arrangements, positions and augmentations there are stays as it is.
+    """
+    sections: dict[str, Any] = whole.to_dict()
+    patch = sections["model"]["tubelet"][1]
+    narrow = {"width": 24, "heads": 2, "depth": 1}
+    less = {
+        "data": {"dataset": "motions", "batch_size": 4, "stride": 1, "fps": 0.0}
+        | {"image_size": 6 * patch},
+        "model": {"width": 48, "depth": 2, "heads": 2, "mlp_dim": 96, "temporal_depth": 2},
+        "objective": {
+            f"{part}_{name}": size
+            for part in ("decoder", "predictor")
+            for name, size in narrow.items()
+            if f"{part}_{name}" in sections["objective"]
+        },
+        "optim": {"unit": "steps", "warmup": 1.0},
+        "train": {"steps": 4, "log_every": 1, "checkpoint_every": 2},
+        "eval": {"clips": 1, "crops": 1},
+    }
+    for name, options in less.items():
+        sections[name].update(options)
+    return experiment(**sections)
 
 
 def get_config(workdir: str) -> config_dict.ConfigDict:

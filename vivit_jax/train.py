@@ -135,10 +135,10 @@ def loop(
 ) -> Results:
     """Takes the steps from `start` to the last; returns the last results."""
     options = run.experiment.train
-    step_fn = jit_step(run)
-    lines = StepLog(run, writer, start, int(state.skipped))
     results: Results = {}
     batch = batches.next(busy_with=())
+    step_fn = compile_step(run, state, batch)
+    lines = StepLog(run, writer, start, int(state.skipped))
     for step in range(start + 1, run.steps + 1):
         state, info = step_fn(state, batch)
         last = step == run.steps
@@ -155,8 +155,15 @@ def loop(
     return results
 
 
-def jit_step(run: Run):
-    """Returns the compiled train step, which takes the state's memory for the next."""
+def compile_step(run: Run, state: TrainState, batch: Any) -> jax.stages.Compiled:
+    """Returns the compiled train step, which takes the state's memory for the next.
+
+    Args:
+      run: what to do.
+      state: one that it will be given; or shapes, which know where they lie.
+      batch: likewise.
+    """
+    begun = time.perf_counter()
     experiment = run.experiment
     encoder = run.objective.encoder  # type: ignore[attr-defined]
     step = functools.partial(
@@ -169,7 +176,17 @@ def jit_step(run: Run):
         average=make_average(experiment.optim, run.steps),
     )
     places = jax.tree.map(lambda x: x.sharding, run.state)
-    return jax.jit(step, donate_argnums=0, out_shardings=(places, sharding.replicated(run.mesh)))
+    outputs = (places, sharding.replicated(run.mesh))
+    compiled = jax.jit(step, donate_argnums=0, out_shardings=outputs).lower(state, batch).compile()
+    seconds, memory = time.perf_counter() - begun, compiled.memory_analysis()
+    log.info("Compiled the train step in %.1f s.", seconds)
+    if memory is not None:  # not every backend tells
+        held, used = memory.argument_size_in_bytes, memory.temp_size_in_bytes
+        log.info(
+            "Memory of a device: %.3g GB of state and batch, and %.3g GB while a step runs.",
+            *(held / 1e9, used / 1e9),
+        )
+    return compiled
 
 
 def judged_params(run: Run, state: TrainState) -> Any:
@@ -196,7 +213,7 @@ class StepLog:
 
     def __init__(self, run: Run, writer: Writer, start: int, skipped: int):
         """Starts the clock at a step, before which some updates were skipped."""
-        self._run, self._writer, self._first = run, writer, start + 1
+        self._run, self._writer = run, writer
         self._skipped = skipped
         self._infos: list[StepInfo] = []
         self.restart(start, 0.0)
@@ -214,16 +231,9 @@ class StepLog:
           waited: seconds of waiting for data, in all.
         """
         self._infos.append(info)
-        if step == self._first:
-            jax.block_until_ready(info)
-            seconds = time.perf_counter() - self._since
-            log.info("The first step took %.1f s, its compilation included.", seconds)
-        else:
-            jax.block_until_ready(self._infos[-2:-1])
+        jax.block_until_ready(self._infos[-2:-1])
         if step % self._run.experiment.train.log_every == 0 or step == self._run.steps:
             self._write(step, waited)
-        if step == self._first:
-            self.restart(step, waited)
 
     def _write(self, step: int, waited: float) -> None:
         """Writes the line of a step, and the names of the examples of those skipped before it."""

@@ -75,7 +75,7 @@ def predictor_multiply_accumulates(
 def _block(encoder: VideoTransformer, arrangement: str, t: int, s: int) -> int:
     """Of one block on t slots of s tokens, and the class token where there is one."""
     width, _, _, mlp_dim = encoder.dims
-    classes = int(encoder.pool == "class_token")
+    classes = int(encoder.class_token)
     total = 2 * (classes + t * s) * width * mlp_dim
     for step in ARRANGEMENTS[arrangement].steps:
         taking_part = 0 if step.patches_only else classes

@@ -46,5 +46,6 @@ def _from_scratch(inflate: Callable[[jax.Array, int], jax.Array]) -> nn.initiali
 
 TUBELET_INITS: dict[str, nn.initializers.Initializer] = {
     "lecun_normal": nn.initializers.lecun_normal(),
+    "normal": nn.initializers.normal(0.02),  # V-JEPA
     **{name: _from_scratch(inflate) for name, inflate in INFLATIONS.items()},
 }

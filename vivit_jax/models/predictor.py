@@ -103,6 +103,7 @@ class Predictor(nn.Module):
             depth=self.depth,
             positions=self.positions,
             class_token=self.class_token,
+            mean=True,
             average_rows=False,
             norm_summary=False,
             norm_eps=self.norm_eps,

@@ -32,7 +32,8 @@ class TokenEncoder(nn.Module):
       block: makes a Block, given its name or parent; knows the rest, "heads" among it.
       depth: number of blocks.
       positions: a row of positions.POSITIONS.
-      class_token: a learned token is the summary, in place of the mean over tokens.
+      class_token: a learned token takes part.
+      mean: the summary is the mean over the other tokens, and not the class token.
       average_rows: mean over the rows of an example, before the closing norm.
       norm_summary: the closing norm is of the mean over tokens, and not of each of them, as where
         VideoMAE and MAE-ST are fine-tuned.
@@ -48,6 +49,7 @@ class TokenEncoder(nn.Module):
     depth: int
     positions: str
     class_token: bool
+    mean: bool
     average_rows: bool
     norm_summary: bool
     norm_eps: float
@@ -93,15 +95,13 @@ class TokenEncoder(nn.Module):
         x = self.run_blocks(x, grid, rotation, examples=examples, train=train)
         if self.average_rows:
             x = reduce(x, "(b r) n d -> b n d", "mean", b=examples)
+        norm = partial(nn.LayerNorm, epsilon=self.norm_eps, dtype=jnp.float32)
+        x = x.astype(jnp.float32) if self.norm_summary else norm(name="norm")(x)
+        tokens = x[:, classes:]
+        summary = tokens.mean(axis=1) if self.mean else x[:, 0]
         if self.norm_summary:
-            x = x.astype(jnp.float32)
-            summary = x[:, 0] if self.class_token else x.mean(axis=1)
-            summary = nn.LayerNorm(epsilon=self.norm_eps, name="summary_norm")(summary)
-            return Features(tokens=x[:, classes:], summary=summary)
-        x = nn.LayerNorm(epsilon=self.norm_eps, dtype=jnp.float32, name="norm")(x)
-        if self.class_token:
-            return Features(tokens=x[:, 1:], summary=x[:, 0])
-        return Features(tokens=x, summary=x.mean(axis=1))
+            summary = norm(name="summary_norm")(summary)
+        return Features(tokens=tokens, summary=summary)
 
     @nn.nowrap
     def run_blocks(

@@ -57,7 +57,7 @@ CHOICES = {
     "size": tuple(SIZES),
     "attention": (*ARRANGEMENTS, *BY_SLOT),
     "positions": tuple(POSITIONS),
-    "pool": ("class_token", "mean"),
+    "pool": ("class_token", "mean", "mean_beside_class_token"),
     "tubelet_init": tuple(TUBELET_INITS),
     "gelu": tuple(GELUS),
     "kernel_init": tuple(KERNEL_INITS),
@@ -92,14 +92,16 @@ class VideoTransformer(nn.Module):
       temporal_depth: blocks over time, which only "factorised_encoder" reads; with 0 its summary
         is the mean over slots.
       positions: a row of positions.POSITIONS.
-      pool: what the summary is, "class_token" or the "mean" over tokens.
+      pool: what the summary is: the "class_token" or the "mean" over tokens; or their mean where a
+        class token takes part that is left out of it, "mean_beside_class_token" (MAE-ST).
       dropout: after the positions, after each attention, and twice in each MLP.
       attention_dropout: of attention weights.
       drop_path: probability that an example skips a residual, at the last block; it rises
         linearly from 0 at the first.
       drop_path_rescaled: False for what ViViT's published code does, which scales nothing up for
         what it drops.
-      tubelet_init: "lecun_normal", or an inflation: "average" or "central_frame".
+      tubelet_init: "lecun_normal", "normal" (V-JEPA), or an inflation: "average" or
+        "central_frame".
       gelu: "tanh" (ViViT) or "erf" (TimeSformer, VideoMAE, V-JEPA).
       norm_eps: of every layer norm.
       norm_summary: the closing norm is of the summary, and not of each token, as where VideoMAE and
@@ -153,6 +155,11 @@ class VideoTransformer(nn.Module):
     def dims(self) -> Size:
         """The size's numbers, each replaced by the field of its name where that is not 0."""
         return Size(*(getattr(self, k) or v for k, v in SIZES[self.size]._asdict().items()))
+
+    @property
+    def class_token(self) -> bool:
+        """Whether a class token takes part."""
+        return self.pool != "mean"
 
     @nn.nowrap
     def grid(self, frames: int, height: int, width: int) -> Axes:
@@ -247,7 +254,8 @@ class VideoTransformer(nn.Module):
             block=block,
             depth=depth,
             positions=self.positions,
-            class_token=self.pool == "class_token",
+            class_token=self.class_token,
+            mean=self.pool != "class_token",
             average_rows=average_rows,
             norm_summary=self.norm_summary and name != "space",
             norm_eps=self.norm_eps,
@@ -298,9 +306,17 @@ def check(model: VideoTransformer) -> None:
             f"model.positions = 'separable' is for attention over whole clips; model.attention = "
             f"{model.attention!r} has tables for space (and time) of its own: use 'learned'."
         )
-    arrangement = ARRANGEMENTS.get(model.attention)
-    if model.pool == "class_token" and arrangement and not arrangement.class_token:
+    if model.norm_summary and (
+        model.attention == "space_only"
+        or (model.attention == "factorised_encoder" and not model.temporal_depth)
+    ):
         raise InputError(
-            f"model.pool = 'class_token' cannot be used with model.attention = "
+            f"model.norm_summary = True is for a summary over whole clips, which model.attention = "
+            f"{model.attention!r} makes of slots that are normalised apart: use False."
+        )
+    arrangement = ARRANGEMENTS.get(model.attention)
+    if model.class_token and arrangement and not arrangement.class_token:
+        raise InputError(
+            f"model.pool = {model.pool!r} cannot be used with model.attention = "
             f"{model.attention!r}, which has no place for a class token: use 'mean'."
         )
