@@ -256,14 +256,17 @@ def published_layer(name, num_layers):
     return num_layers - 1
 
 
-@pytest.mark.parametrize("depth", [1, 12])
-def test_layers_of_a_plain_vit_are_the_published_ones(depth):
-    shapes = shapes_of(attention="joint", depth=depth)
+@pytest.mark.parametrize(
+    ("depth", "options", "norm"),
+    [(1, {}, "norm"), (12, {}, "norm"), (12, {"norm_summary": True}, "summary_norm")],
+)
+def test_layers_of_a_plain_vit_are_the_published_ones(depth, options, norm):
+    shapes = shapes_of(attention="joint", depth=depth, **options)
     theirs = {
         "encoder/tubelets": "patch_embed.proj",
         "encoder/blocks/position": "pos_embed",
         "encoder/blocks/class_token": "cls_token",
-        "encoder/blocks/norm": "fc_norm",
+        f"encoder/blocks/{norm}": "fc_norm",
         "head": "head",
     } | {f"encoder/blocks/block_{i}": f"blocks.{i}.mlp.fc1" for i in range(depth)}
     num_layers = depth + 2
@@ -300,6 +303,13 @@ def test_layers_of_the_factorised_encoder_count_on_through_time():
     for path, layer in expected.items():
         assert scales[path] == 0.5 ** (6 - layer), path
     assert {optim.layer_of(path, 3, 2) for path in scales} == set(range(7))
+
+
+def test_a_norm_of_the_summary_is_the_top_after_time_too():
+    options = {"depth": 2, "temporal_depth": 1, "norm_summary": True}
+    scales = by_path(optim.layer_scales(shapes_of(attention="factorised_encoder", **options), 0.5))
+    assert scales["encoder/time/summary_norm/scale"] == 1
+    assert scales["encoder/space/norm/scale"] == 0.25
 
 
 def test_the_norm_of_space_is_the_top_where_no_time_follows():

@@ -33,6 +33,7 @@ OPTIMIZERS: dict[str, Callable[[config.Optim], optax.GradientTransformation]] = 
     "sgd": lambda optim: optax.trace(optim.momentum, optim.nesterov),
 }
 NEVER_DECAYED = re.compile(r"bias|scale|position\w*|\w+_tokens?")
+CLOSING = ("norm", "summary_norm")  # after the last block of a stack
 
 
 def total_steps(train: config.Train, examples: int, batch_size: int) -> int:
@@ -209,7 +210,7 @@ def layer_of(path: str, depth: int, temporal_depth: int = 0) -> int:
             return 0
         case ["encoder", "space", "norm", *_] if temporal_depth:
             return depth
-        case ["encoder", "blocks" | "space" | "time" as stack, name, *_] if name != "norm":
+        case ["encoder", "blocks" | "space" | "time" as stack, name, *_] if name not in CLOSING:
             below = depth if stack == "time" else 0
             if block := re.fullmatch(r"block_(\d+)", name):
                 return below + int(block[1]) + 1
