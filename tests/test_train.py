@@ -109,6 +109,18 @@ def test_a_run_writes_down_what_it_is_and_what_came_of_it(straight, motions):
         assert checkpoints.steps() == [2, 4, 6]
 
 
+def test_repeats_fill_a_batch_and_epochs_count_videos(motions, tmp_path):
+    few = {"data": {"batch_size": 4}, "train": {"steps": -1, "epochs": 0.5, "evaluate": False}}
+    with pytest.raises(InputError, match=r"batch_size / .* = 4: expected a multiple of 8"):
+        train.run(make_experiment(motions, **few), tmp_path)
+    few["data"]["repeats"] = 2
+    train.run(make_experiment(motions, **few), tmp_path)
+    assert [line["step"] for line in curve(tmp_path)] == [1, 2, 3]  # of 24 videos
+    few["data"]["repeats"] = 3
+    with pytest.raises(InputError, match=r"batch_size \* config.data.repeats / .* = 12: expected"):
+        train.run(make_experiment(motions, **few), tmp_path)
+
+
 def test_a_finished_run_started_again_changes_nothing(straight, motions):
     before = (straight / metrics.METRICS).read_bytes(), (straight / metrics.RESULTS).read_bytes()
     again = train.run(make_experiment(motions), straight)

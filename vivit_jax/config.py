@@ -32,7 +32,9 @@ class Data:
       labels: "single" (one label a video), "multi" (any number) or "heads" (one for each head).
       holdout: share of the videos held out, by a stable hash of a video's id; read only where
         neither eval_list nor folders named train and val split them.
-      batch_size: clips of one optimiser step, over all devices.
+      batch_size: videos of one optimiser step, over all devices.
+      repeats: clips of each of them in that step (repeated augmentation): the same frames, decoded
+        once, each cut and augmented anew; epochs and learning rates count videos.
       frames: T, frames of a clip.
       stride: source frames from one frame of the clip to the next, at the source's mean rate.
       fps: frames a second of the clip, in place of stride; 0 to use stride.
@@ -61,6 +63,7 @@ class Data:
     labels: str = "single"
     holdout: float = 0.2
     batch_size: int = 32
+    repeats: int = 1
     frames: int = 16
     stride: int = 4
     fps: float = 0.0
@@ -272,6 +275,7 @@ def parse(section: Mapping[str, Any]) -> Experiment:
     limits = {
         "seed": (experiment.seed, 0),
         "data.batch_size": (experiment.data.batch_size, 1),
+        "data.repeats": (experiment.data.repeats, 1),
         "data.workers": (experiment.data.workers, 0),
         "optim.accumulate": (experiment.optim.accumulate, 1),
         "train.steps": (experiment.train.steps, -1),

@@ -90,13 +90,7 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
     train_views(data)
     eval_views(data, experiment.eval.clips, experiment.eval.crops, experiment.eval.resize)
     mesh = sharding.make_mesh(experiment.mesh)
-    if data.batch_size % experiment.optim.accumulate:
-        raise InputError(
-            f"config.optim.accumulate = {experiment.optim.accumulate} does not divide "
-            f"config.data.batch_size = {data.batch_size}."
-        )
-    part = data.batch_size // experiment.optim.accumulate
-    sharding.check_batch("config.data.batch_size / config.optim.accumulate", part, mesh)
+    check_parts(experiment, mesh)
 
     experiment, sources = open_videos(experiment, workdir)
     data = experiment.data
@@ -155,6 +149,23 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
         evaluators=evaluators,
         best=best,
     )
+
+
+def check_parts(experiment: config.Experiment, mesh: jax.sharding.Mesh) -> None:
+    """Refuses a batch that cannot be cut into equal parts for optim.accumulate and the devices.
+
+    Raises:
+      InputError: names the fields.
+    """
+    data, accumulate = experiment.data, experiment.optim.accumulate
+    name, clips = "config.data.batch_size", data.batch_size * data.repeats
+    if data.repeats > 1:
+        name += " * config.data.repeats"
+    if clips % accumulate:
+        raise InputError(
+            f"config.optim.accumulate = {accumulate} does not divide {name} = {clips}."
+        )
+    sharding.check_batch(f"{name} / config.optim.accumulate", clips // accumulate, mesh)
 
 
 def open_videos(

@@ -247,11 +247,12 @@ class StepLog:
                 self._name(number, info)
         self._skipped = before + bool(infos[-1].skipped)
         rate = steps / seconds
+        data = self._run.experiment.data
         record = {
             "step": step,
             **{name: float(value) for name, value in infos[-1].metrics.items()},
             "learning_rate": float(self._run.schedule(step - 1 - before)),
-            "clips_per_second": round(rate * self._run.experiment.data.batch_size, 3),
+            "clips_per_second": round(rate * data.batch_size * data.repeats, 3),
             "data_wait": round((waited - self._waited) / seconds, 4),
             "skipped": self._skipped,
         }
@@ -268,6 +269,6 @@ class StepLog:
         """Tells which examples spoilt a step."""
         guilty = info.index[~info.finite]
         what = "their loss is not finite" if len(guilty) else "the gradient of its batch is not"
-        ids = [self._run.sources.train.example(int(i)).id for i in guilty]
+        ids = [self._run.sources.train.example(int(i)).id for i in dict.fromkeys(guilty)]
         log.warning("Step %d changed nothing: %s. %s", step, what, ", ".join(ids))
         self._writer.write(SKIPPED, {"step": step, "examples": ids})

@@ -28,7 +28,7 @@ _BY_POSITION, _BY_STEP = 0, 1
 class TrainState(struct.PyTreeNode):
     """All that a run needs to go on from where it stopped.
 
-    The place in the data is step * batch_size, and nothing else.
+    The place in the data is step * data.batch_size, and nothing else.
 
     Attributes:
       step: steps done.

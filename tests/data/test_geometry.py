@@ -36,6 +36,15 @@ def test_the_same_draw_gives_the_same_box_and_another_another(crop):
     assert len({draw(geometry, 240, 320, seed) for seed in range(20)}) > 5
 
 
+@pytest.mark.parametrize("crop", sorted(set(CROPS) - {"centre"}))
+def test_more_copies_leave_the_first_where_they_were(crop):
+    one, four = (Geometry(224, crop=crop, resize=256, copies=copies) for copies in (1, 4))
+    boxes = choose_boxes(four, 240, 320, np.random.default_rng(5))
+    assert four.boxes == len(boxes) == 4
+    assert boxes[:1] == choose_boxes(one, 240, 320, np.random.default_rng(5))
+    assert len(set(boxes)) > 1
+
+
 def test_random_resized_keeps_to_its_areas_and_shapes():
     geometry = Geometry(224, crop="random_resized", area=(0.25, 0.5), aspect=(0.75, 1.3333))
     boxes = [draw(geometry, 240, 320, seed) for seed in range(300)]

@@ -117,6 +117,56 @@ def test_two_hosts_share_what_one_would_see(source, straight):
     assert_equal(joined, straight[:3])
 
 
+REPEATED = dataclasses.replace(DATA, repeats=3)
+
+
+def test_repeats_are_the_same_frames_cut_anew_side_by_side(source, straight):
+    for once, batch in zip(straight, take(source, 3, REPEATED), strict=False):
+        clips = batch["video"].reshape(4, 3, *once["video"].shape[1:])
+        np.testing.assert_array_equal(clips[:, 0], once["video"])  # more copies change none
+        assert (clips[:, 1] != clips[:, 0]).any(axis=(1, 2, 3, 4)).all()
+        assert (clips[:, 2] != clips[:, 1]).any(axis=(1, 2, 3, 4)).all()
+        for name in ("label", "valid", "index"):
+            np.testing.assert_array_equal(batch[name], np.repeat(once[name], 3))
+        assert batch["position"].dtype == np.uint32
+        first = 3 * once["position"][0]
+        assert batch["position"].tolist() == list(range(first, first + 12))
+
+
+def test_repeats_show_the_same_moments(source):
+    centred = dataclasses.replace(REPEATED, crop="centre")
+    (batch,) = take(source, 1, centred)
+    clips = batch["video"].reshape(4, 3, *batch["video"].shape[1:])
+    np.testing.assert_array_equal(clips[:, 1:], clips[:, :1].repeat(2, axis=1))
+
+
+def test_repeats_are_the_same_from_any_step_and_on_any_host(source):
+    whole = take(source, 4, REPEATED)
+    assert_equal(take(source, 2, REPEATED, start_step=2), whole[2:])
+    halves = [take(source, 1, REPEATED, process_index=host, process_count=2) for host in (0, 1)]
+    for key, value in whole[0].items():
+        np.testing.assert_array_equal(np.concatenate([half[0][key] for half in halves]), value)
+
+
+def test_mixing_pairs_clips_of_different_videos(source):
+    (batch,) = take(source, 1, dataclasses.replace(REPEATED, batch_size=10))
+    assert (batch["index"] != batch["index"][::-1]).all()
+
+
+def test_an_unreadable_video_is_counted_once_and_spoils_its_repeats_alone(spoilt):
+    data = dataclasses.replace(REPEATED, max_bad=0.5, batch_size=10)
+    with train_batches(spoilt, data, seed=5) as batches:
+        batch = next(batches)
+        assert batches.bad.counts == {"missing": 1, "empty": 1}
+    np.testing.assert_array_equal(batch["valid"], ~np.isin(batch["index"], [3, 7]))
+    assert (~batch["valid"]).sum() == 6
+
+
+def test_evaluation_repeats_nothing(source):
+    with eval_batches(source, REPEATED, clips=2, crops=1, batch_size=4) as batches:
+        assert next(batches)["video"].shape == (4, 2, 4, 16, 16, 3)
+
+
 def test_unreadable_videos_are_zeros_counted_and_written_down_once(spoilt, tmp_path):
     data = dataclasses.replace(DATA, max_bad=0.5)
     with train_batches(spoilt, data, seed=5, workdir=tmp_path) as batches:

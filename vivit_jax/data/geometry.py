@@ -34,6 +34,7 @@ class Geometry:
     Attributes:
       size: H = W of what comes out, pixels.
       crop: a row of CROPS; read where test_crops is 0.
+      copies: boxes that are drawn of a picture, one after another; read likewise.
       area: smallest and largest share of the picture, for "random_resized".
       aspect: smallest and largest width over height, for "random_resized".
       resize: short side before the crop, pixels; 0 means size.
@@ -43,6 +44,7 @@ class Geometry:
 
     size: int
     crop: str = "centre"
+    copies: int = 1
     area: tuple[float, float] = (0.25, 1.0)
     aspect: tuple[float, float] = (0.75, 1.3333)
     resize: int = 0
@@ -76,7 +78,7 @@ class Geometry:
     @property
     def boxes(self) -> int:
         """Boxes that one picture gives."""
-        return max(1, self.test_crops)
+        return self.test_crops or self.copies
 
     @property
     def share(self) -> float:
@@ -89,7 +91,8 @@ def choose_boxes(
 ) -> tuple[Box, ...]:
     """Returns the box or boxes of an upright picture of height x width display pixels."""
     if not geometry.test_crops:
-        return (CROPS[geometry.crop](geometry, height, width, rng),)
+        crop = CROPS[geometry.crop]
+        return tuple(crop(geometry, height, width, rng) for _ in range(geometry.copies))
     side = min(height, width) * geometry.share
     places = (0.5,) if geometry.test_crops == 1 else (0.0, 0.5, 1.0)
     along_width = width >= height

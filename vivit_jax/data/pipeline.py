@@ -6,6 +6,11 @@ comes from (seed, epoch, place). So there is no shuffle buffer and no state to s
 workers nor hosts change what is seen. Step s is positions s * batch_size and up; each host takes
 a run of them.
 
+With repeated augmentation (Hoffer et al. 2020) a position gives several clips: the same frames,
+decoded once, in boxes of their own. They stand side by side in the batch, so where mixing pairs
+clip i with clip B - 1 - i, it pairs video v with video V - 1 - v: two clips of one video never
+meet, but in the middle of a batch of an odd number of videos, which is another video every step.
+
 A tf.data iterator that is alive when Python ends hangs the process (its threads wait for the
 interpreter lock that its destructor holds), so batches come from context managers, which end
 the decoding and destroy the iterator whatever happens inside.
@@ -18,6 +23,7 @@ import pathlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from einops import rearrange
 
 from vivit_jax import config
 from vivit_jax.data.bad_videos import BadVideos
@@ -52,6 +58,7 @@ def train_views(data: config.Data) -> tuple[Sampling, Geometry]:
     return _sampling(data, data.sampling, 1), Geometry(
         size=data.image_size,
         crop=data.crop,
+        copies=data.repeats,
         area=data.crop_area,
         aspect=data.crop_aspect,
         resize=data.resize,
@@ -103,9 +110,10 @@ def train_batches(
     """Yields this host's share of the training batches, from a step on, without end.
 
     A batch is {"video": uint8 [b T H W 3], "label": see below, "valid": bool [b], "position":
-    uint32 [b], "index": int32 [b]} with b = batch_size / process_count. A label is int32 [b],
-    for data.labels "heads" int32 [b heads], for "multi" float32 [b K], multi-hot. A video that
-    cannot be read is zeros and not valid.
+    uint32 [b], "index": int32 [b]} with b = batch_size * repeats / process_count, the clips of a
+    video side by side; "position" is a clip's own. A label is int32 [b], for data.labels "heads"
+    int32 [b heads], for "multi" float32 [b K], multi-hot. A video that cannot be read is zeros and
+    not valid.
 
     Args:
       source: the training videos.
@@ -215,7 +223,7 @@ class Batches:
             raise self._reader.error or error from error
         batch = {key: np.asarray(memoryview(value)) for key, value in values.items()}
         self._reader.record(batch)
-        return batch
+        return self._reader.finish(batch)
 
     def close(self) -> None:
         """Ends the decoding, then destroys the iterator while Python can still serve it."""
@@ -240,8 +248,7 @@ class _Reader:
         sampling, geometry = views
         self.testing = geometry.test_crops > 0
         count = sampling.clips * geometry.boxes
-        size = (sampling.frames, geometry.size, geometry.size, 3)
-        self.shape = (count, *size) if self.testing else size
+        self.shape = (count, sampling.frames, geometry.size, geometry.size, 3)
         heads = source.example(0).label if data.labels == "heads" and len(source) else ()
         self.label = {
             "single": ((), np.int32),
@@ -262,7 +269,7 @@ class _Reader:
             raise
 
     def record(self, batch: Batch) -> None:
-        """Records the unreadable videos of a batch, in its order; takes its positions if testing.
+        """Records the unreadable videos of a batch, in its order.
 
         Raises:
           InputError: in training, too many could not be read.
@@ -274,11 +281,24 @@ class _Reader:
             if index >= 0 and not valid:
                 failure = self._failures.pop(int(position))
                 self.bad.add(self._source.example(int(index)).id, failure)
-        if self.testing:
-            del batch["position"]
-        else:
-            batch["position"] = batch["position"].astype(np.uint32)
+        if not self.testing:
             self.bad.check(self._data.max_bad, len(self._source))
+
+    def finish(self, batch: Batch) -> Batch:
+        """Returns a batch of videos without positions to test, or one of clips to train on."""
+        position = batch.pop("position")
+        if self.testing:
+            return batch
+        repeats = self.shape[0]
+        clips = {
+            name: np.repeat(value, repeats, axis=0)
+            for name, value in batch.items()
+            if name != "video"
+        }
+        # A number for each clip: it is what the device's augmentation is drawn by.
+        position = position[:, None] * repeats + np.arange(repeats)
+        video = rearrange(batch["video"], "b r t h w c -> (b r) t h w c")
+        return {"video": video, "position": position.ravel().astype(np.uint32), **clips}
 
     def _load(self, local: int):
         position, index, key = self._place(local)
