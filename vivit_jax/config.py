@@ -29,9 +29,12 @@ class Data:
       train_list: a file of `path label` lines, in place of class folders.
       eval_list: the same for the held-out videos.
       label_map: a file with a label name a line; inferred from the videos when empty.
-      labels: "single" (one label a video), "multi" (any number) or "heads" (one for each head).
+      labels: "single" (one label a video), "multi" (any number), "heads" (one for each head) or
+        "none": a list's labels are not read, and folders are no classes.
       holdout: share of the videos held out, by a stable hash of a video's id; read only where
         neither eval_list nor folders named train and val split them.
+      train_share: share of the training videos that is used, by a stable hash of their ids: of
+        each class (with "heads", the first head's) the same share, and at least one video.
       batch_size: videos of one optimiser step, over all devices.
       repeats: clips of each of them in that step (repeated augmentation): the same frames, decoded
         once, each cut and augmented anew; epochs and learning rates count videos.
@@ -62,6 +65,7 @@ class Data:
     label_map: str = ""
     labels: str = "single"
     holdout: float = 0.2
+    train_share: float = 1.0
     batch_size: int = 32
     repeats: int = 1
     frames: int = 16

@@ -84,6 +84,11 @@ def load(
     experiment = recipe.read_config(workdir)
     label_maps = read_label_maps(workdir)
     objective = recipe.build_objective(experiment, label_maps)
+    if not hasattr(objective, "predict"):
+        raise InputError(
+            f"{workdir} holds a run of objective {experiment.objective['name']!r}, which learns no "
+            "labels; fine-tune it with objective 'classify' and config.init_from first."
+        )
     views = eval_views(
         experiment.data, experiment.eval.clips, experiment.eval.crops, experiment.eval.resize
     )

@@ -180,7 +180,7 @@ def open_videos(
         log.info("augment.flip is off: in %s a label can mean a direction.", data.dataset)
         augment = dataclasses.replace(augment, flip=0.0)
     sources = open_sources(data)
-    for head, names in enumerate(sources.label_maps):
+    for head, names in enumerate(sources.label_maps if data.labels != "none" else ()):
         which = f" of head {head}" if len(sources.label_maps) > 1 else ""
         shown = ", ".join(f"{i} {name}" for i, name in enumerate(names[:_SHOWN]))
         more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
@@ -203,13 +203,19 @@ def make_evaluators(
     names = experiment.eval.evaluators or USUAL[experiment.objective["name"]]
     for name in names:
         config.choose("config.eval.evaluators", name, EVALUATORS)
+        if experiment.data.labels == "none" and getattr(EVALUATORS[name], "needs_labels", True):
+            raise InputError(
+                f"config.eval.evaluators: {name!r} judges by labels, and config.data.labels = "
+                "'none' reads none; leave it out, or give labels."
+            )
     return tuple(EVALUATORS[name](objective, experiment, sources, mesh) for name in names)
 
 
 def label_shape(sources: Sources, data: config.Data) -> tuple[int, ...]:
     """Returns the shape of one video's label; see data/pipeline.py."""
     heads = len(sources.label_maps)
-    return {"single": (), "heads": (heads,), "multi": (len(sources.label_map),)}[data.labels]
+    many = len(sources.label_map)
+    return {"single": (), "heads": (heads,), "multi": (many,), "none": (0,)}[data.labels]
 
 
 def _placed(shape: jax.ShapeDtypeStruct, place: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:

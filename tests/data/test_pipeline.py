@@ -241,6 +241,15 @@ def test_several_labels_are_multi_hot_or_one_a_head(source):
     np.testing.assert_array_equal(heads["label"], np.stack([0 * second, second], axis=1))
 
 
+def test_without_labels_a_label_has_no_columns(source):
+    data = dataclasses.replace(DATA, labels="none")
+    unlabelled = Listed([dataclasses.replace(e, label=()) for e in source.examples])
+    (batch,) = take(unlabelled, 1, data)
+    assert batch["label"].shape == (4, 0)
+    with eval_batches(unlabelled, data, clips=1, crops=1, batch_size=4) as batches:
+        assert [batch["label"].shape for batch in batches] == [(4, 0)] * 3
+
+
 def test_frame_order_controls_reach_the_batches(source):
     for order, steady in (("repeated", True), ("forward", False)):
         data = dataclasses.replace(DATA, frame_order=order, crop="centre")

@@ -131,6 +131,72 @@ def test_label_maps_count_from_where_their_numbers_do(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "a0.mp4\nmy, video 1.mp4\n",
+        'path\na0.mp4\n\n"my, video 1.mp4"\n',
+        "a0.mp4 3\nmy, video 1.mp4 playing guitar\n",
+        'a0.mp4,cut,bread\n"my, video 1.mp4",,\n',
+        "video\tlabel\na0.mp4\t1\nmy, video 1.mp4\n",
+    ],
+)
+def test_without_labels_a_line_is_a_path_and_what_follows_is_not_read(tmp_path, text):
+    touch(tmp_path, "my, video 1.mp4")
+    sources = listed(tmp_path, text, labels="none")
+    assert ids(sources.train) == ["a0.mp4", "my, video 1.mp4"]
+    assert sources.train.example(0).label == ()
+    assert sources.label_maps == ((),)
+
+
+def test_without_labels_a_folder_is_any_tree_of_videos(tmp_path):
+    root = touch(tmp_path, "1.mp4", "a/2.mp4", "a/b/3.mkv", "notes.txt")
+    sources = open_sources(config.Data(root=str(root), holdout=0.0, labels="none"))
+    assert ids(sources.train) == ["1.mp4", "a/2.mp4", "a/b/3.mkv"]
+    root = touch(tmp_path / "split", "train/1.mp4", "val/a/2.mp4", "val/b/3.mp4")
+    sources = open_sources(config.Data(root=str(root), labels="none"))
+    assert ids(sources.train) == ["train/1.mp4"]
+    assert ids(sources.eval) == ["val/a/2.mp4", "val/b/3.mp4"]
+
+
+def test_a_share_is_the_same_of_each_class_and_at_least_one(tmp_path):
+    paths = [f"{c}/{i}.mp4" for c, count in (("a", 100), ("b", 40), ("c", 3)) for i in range(count)]
+    root = touch(tmp_path, *paths)
+    used = {
+        share: ids(open_sources(config.Data(root=str(root), holdout=0, train_share=share)).train)
+        for share in (1.0, 0.5, 0.1)
+    }
+    assert used[1.0] == sorted(paths)
+    assert [sum(x[0] == c for x in used[0.1]) for c in "abc"] == [10, 4, 1]
+    assert [sum(x[0] == c for x in used[0.5]) for c in "abc"] == [50, 20, 2]
+    assert set(used[0.1]) < set(used[0.5])
+    assert used[0.1] == sorted(used[0.1])
+
+
+def test_a_share_leaves_the_classes_and_the_held_out_as_they_were(tmp_path):
+    root = touch(tmp_path, *(f"c{i % 5}/{i}.mp4" for i in range(200)))
+    whole = open_sources(config.Data(root=str(root)))
+    few = open_sources(config.Data(root=str(root), train_share=0.05))
+    assert few.label_map == whole.label_map
+    assert ids(few.eval) == ids(whole.eval)
+    assert set(ids(few.train)) < set(ids(whole.train))
+
+
+def test_a_share_is_what_it_was_when_it_was_published(tmp_path):
+    root = touch(tmp_path, *(f"c/{i}.mp4" for i in range(12)))
+    used = open_sources(config.Data(root=str(root), holdout=0, train_share=0.3)).train
+    assert ids(used) == [f"c/{i}.mp4" for i in [10, 11, 2, 5]]
+
+
+def test_a_share_of_what_has_no_class_is_one_of_all(tmp_path):
+    lines = [f"a{i}.mp4 {i} {7 - i}" for i in range(8)]
+    for labels in ("multi", "none"):
+        assert len(listed(tmp_path, "\n".join(lines), labels=labels, train_share=0.25).train) == 2
+    heads = [f"a{i}.mp4,{'xy'[i % 2]},{i}" for i in range(8)]
+    few = listed(tmp_path, "\n".join(heads), labels="heads", train_share=0.25)
+    assert sorted(few.train.example(i).label[0] for i in range(len(few.train))) == [0, 1]
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a0.mp4 0\na1.mp4 -1\n", r"line 2: label '-1'"),
@@ -174,6 +240,10 @@ def test_many_faults_are_counted_and_a_few_shown(tmp_path):
         ({"train_list": "none.txt"}, "none.txt cannot be read"),
         ({"root": ".", "labels": "many"}, "data.labels"),
         ({"root": ".", "holdout": 1.0}, "data.holdout"),
+        ({"root": ".", "train_share": 0.0}, "data.train_share is 0.0; expected above 0"),
+        ({"root": ".", "train_share": 1.5}, "data.train_share is 1.5; expected above 0"),
+        ({"root": ".", "labels": "none"}, "No videos below"),
+        ({"root": ".", "labels": "none", "label_map": "x"}, "reads no labels"),
     ],
 )
 def test_a_place_without_videos_is_refused(options, message, tmp_path, monkeypatch):

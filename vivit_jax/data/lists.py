@@ -2,7 +2,8 @@
 
 The separator is whatever follows the video's extension on most lines: a tab, a comma (quotes are
 understood) or a space; so paths and class names may hold spaces. A byte order mark, any line
-ending, blank lines and a header line are understood. Every line that is not is an error.
+ending, blank lines and a header line are understood. Every line that is not is an error. Where no
+labels are wanted, a line may be a path alone.
 """
 
 import csv
@@ -19,6 +20,7 @@ VIDEO_EXTENSIONS = frozenset(
 )
 _EXTENSION = "(?:" + "|".join(re.escape(extension) for extension in VIDEO_EXTENSIONS) + ")"
 _SEPARATOR = re.compile(_EXTENSION + r'"?[ ]*([\t, ])', re.IGNORECASE)
+_PATH_ALONE = re.compile(r'"?(.*' + _EXTENSION + r')"?', re.IGNORECASE)
 _SPACED = re.compile(r"(.*" + _EXTENSION + r")[ ]+(.*)", re.IGNORECASE)
 _HEADERS = (
     *("path", "paths", "file", "files", "filename", "file_name", "filepath", "file_path", "id"),
@@ -66,7 +68,8 @@ def read_list(path: str, kind: str) -> list[Row]:
 
     Args:
       path: of the list file.
-      kind: data.labels: "single" expects one label a line, "multi" and "heads" any number.
+      kind: data.labels: "single" expects one label a line, "multi" and "heads" any number, and
+        "none" a path, after which nothing is read.
 
     Raises:
       InputError: the file is missing or empty, or has lines that do not parse.
@@ -82,7 +85,7 @@ def read_list(path: str, kind: str) -> list[Row]:
         fault = _fault(fields, kind)
         if fault:
             faults.append(f"{path}, line {number}: {fault}: {line!r}")
-        rows.append(Row(path, number, fields[0], tuple(fields[1:])))
+        rows.append(Row(path, number, fields[0], () if kind == "none" else tuple(fields[1:])))
     refuse(
         faults,
         len(rows),
@@ -143,6 +146,8 @@ def _guess(lines: list[tuple[int, str]]) -> str:
 
 def _fields(line: str, separator: str, kind: str) -> list[str]:
     """Returns path and labels of a line."""
+    if kind == "none" and (alone := _PATH_ALONE.fullmatch(line)):
+        return [alone[1]]
     if separator != " ":
         fields = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
         return [field.strip() for field in fields]
@@ -156,6 +161,8 @@ def _fault(fields: list[str], kind: str) -> str:
     """Returns what is wrong with a line, or nothing."""
     if not fields[0]:
         return "no path"
+    if kind == "none":
+        return ""
     if len(fields) < 2 or not all(fields[1:]):
         return "no label" if len(fields) <= 2 else "an empty label"
     if kind == "single" and len(fields) > 2:

@@ -112,8 +112,8 @@ def train_batches(
     A batch is {"video": uint8 [b T H W 3], "label": see below, "valid": bool [b], "position":
     uint32 [b], "index": int32 [b]} with b = batch_size * repeats / process_count, the clips of a
     video side by side; "position" is a clip's own. A label is int32 [b], for data.labels "heads"
-    int32 [b heads], for "multi" float32 [b K], multi-hot. A video that cannot be read is zeros and
-    not valid.
+    int32 [b heads], for "multi" float32 [b K], multi-hot, and for "none" int32 [b 0]. A video that
+    cannot be read is zeros and not valid.
 
     Args:
       source: the training videos.
@@ -254,6 +254,7 @@ class _Reader:
             "single": ((), np.int32),
             "heads": ((len(heads),) if isinstance(heads, tuple) else (), np.int32),
             "multi": ((num_outputs,), np.float32),
+            "none": ((0,), np.int32),
         }[data.labels]
         self.workers = data.workers
         self.pool: DecodePool

@@ -13,6 +13,8 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+import numpy as np
+
 from vivit_jax import config
 from vivit_jax.data.labels import index_labels
 from vivit_jax.data.lists import VIDEO_EXTENSIONS, Row, read_list, refuse
@@ -28,7 +30,8 @@ class Example:
     Attributes:
       id: path below the root, with forward slashes; unique.
       video: path, or a file's content.
-      label: index into the label map; several for data.labels "multi" and "heads".
+      label: index into the label map; several for data.labels "multi" and "heads", and () for
+        "none".
     """
 
     id: str
@@ -70,7 +73,8 @@ class Sources:
     Attributes:
       train: to learn from.
       eval: held out; empty where none were.
-      label_maps: the names of the labels; one map a head for data.labels "heads", else one.
+      label_maps: the names of the labels; one map a head for data.labels "heads", else one,
+        which is empty for "none".
     """
 
     train: Source
@@ -99,10 +103,13 @@ def open_sources(data: config.Data) -> Sources:
     Raises:
       InputError: there is no video to train on, or a path, label or line cannot be used.
     """
-    if data.labels not in ("single", "multi", "heads"):
-        raise InputError(f"data.labels is {data.labels!r}; expected single, multi or heads.")
+    config.choose("data.labels", data.labels, ("single", "multi", "heads", "none"))
     if not 0 <= data.holdout < 1:
         raise InputError(f"data.holdout is {data.holdout}; expected at least 0 and below 1.")
+    if not 0 < data.train_share <= 1:
+        raise InputError(f"data.train_share is {data.train_share}; expected above 0, at most 1.")
+    if data.labels == "none" and data.label_map:
+        raise InputError('data.label_map is set, and data.labels = "none" reads no labels.')
     if data.eval_list and not data.train_list:
         raise InputError("data.eval_list is set and data.train_list is not; give both, or only it.")
     found = _from_lists(data) if data.train_list else _from_folder(data)
@@ -113,18 +120,22 @@ def open_sources(data: config.Data) -> Sources:
             f"({data.holdout}), add videos, or split them yourself."
         )
     items = [*train, *held_out]
-    maps, indices = index_labels(
-        items,
-        naming=len(train) if found[1] else len(items),
-        map_files=data.label_map,
-        heads=data.labels == "heads",
-        numbers=bool(data.train_list),
-    )
+    maps, indices = ((),), [()] * len(items)
+    if data.labels != "none":
+        maps, indices = index_labels(
+            items,
+            naming=len(train) if found[1] else len(items),
+            map_files=data.label_map,
+            heads=data.labels == "heads",
+            numbers=bool(data.train_list),
+        )
     examples = [
         Example(item.id, item.path, label if data.labels != "single" else label[0])
         for item, label in zip(items, indices, strict=True)
     ]
-    return Sources(Listed(examples[: len(train)]), Listed(examples[len(train) :]), maps)
+    by_class = data.labels in ("single", "heads")
+    used = share_by_hash(examples[: len(train)], data.train_share, by_class)
+    return Sources(Listed(used), Listed(examples[len(train) :]), maps)
 
 
 def split_by_hash(items: Sequence[_Found], holdout: float) -> tuple[list[_Found], list[_Found]]:
@@ -134,9 +145,38 @@ def split_by_hash(items: Sequence[_Found], holdout: float) -> tuple[list[_Found]
     """
     parts: tuple[list[_Found], list[_Found]] = ([], [])
     for item in items:
-        digest = hashlib.blake2b(item.id.encode("utf-8", "surrogateescape"), digest_size=8)
-        parts[int.from_bytes(digest.digest()) / 2**64 < holdout].append(item)
+        parts[_number(item.id) < holdout].append(item)
     return parts
+
+
+def share_by_hash(examples: Sequence[Example], share: float, by_class: bool) -> list[Example]:
+    """Returns a share of the examples, at least one, in their order; drawn by their ids alone.
+
+    A smaller share is a part of a larger one, so few labels grow into more.
+
+    Args:
+      examples: to choose from.
+      share: above 0, at most 1.
+      by_class: of each class (of the first head) the same share, and at least one.
+    """
+    if share == 1:
+        return list(examples)
+    classes: dict[int, list[str]] = {}
+    for example in examples:
+        label = int(np.atleast_1d(example.label)[0]) if by_class else 0
+        classes.setdefault(label, []).append(example.id)
+    used = set()
+    for ids in classes.values():
+        ids.sort(key=lambda identity: _number(identity, b"train_share"))
+        used |= set(ids[: max(1, round(share * len(ids)))])
+    return [example for example in examples if example.id in used]
+
+
+def _number(identity: str, purpose: bytes = b"") -> float:
+    """Returns a number in [0, 1) that an id has for a purpose, on every machine."""
+    text = identity.encode("utf-8", "surrogateescape")
+    digest = hashlib.blake2b(text, digest_size=8, person=purpose).digest()
+    return int.from_bytes(digest) / 2**64
 
 
 def _from_folder(data: config.Data) -> tuple[list[_Found], list[_Found]]:
@@ -150,12 +190,13 @@ def _from_folder(data: config.Data) -> tuple[list[_Found], list[_Found]]:
         raise InputError(f"data.root is {data.root!r}, which is not a folder; check the path.")
     root = os.path.realpath(data.root)
     names = {entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."}
+    videos = _any_videos if data.labels == "none" else _class_folders
     if "train" not in names or names - {"train", *_EVAL_FOLDERS}:
-        return _class_folders(root, root), []
-    train = _class_folders(os.path.join(root, "train"), root)
+        return videos(root, root), []
+    train = videos(os.path.join(root, "train"), root)
     for name in _EVAL_FOLDERS:
         if name in names:
-            held_out = _class_folders(os.path.join(root, name), root)
+            held_out = videos(os.path.join(root, name), root)
             known = {item.labels for item in train}
             refuse(
                 [
@@ -176,14 +217,30 @@ def _class_folders(folder: str, root: str) -> list[_Found]:
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.is_dir() and entry.name[0] != ".":
             for path in _videos_below(entry.path, root):
-                identity = pathlib.PurePath(path).relative_to(root).as_posix()
-                found.append(_Found(identity, path, (entry.name,), path))
+                found.append(_Found(_identity(path, root), path, (entry.name,), path))
     if not found:
         raise InputError(
             f"No videos below {folder}; expected class folders with files of these kinds: "
             f"{' '.join(sorted(VIDEO_EXTENSIONS))}."
         )
     return found
+
+
+def _any_videos(folder: str, root: str) -> list[_Found]:
+    """Returns all videos below a folder, in the order of their ids, without labels."""
+    paths = _videos_below(folder, root)
+    found = [_Found(_identity(path, root), path, (), path) for path in paths]
+    if not found:
+        raise InputError(
+            f"No videos below {folder}; expected files of these kinds: "
+            f"{' '.join(sorted(VIDEO_EXTENSIONS))}."
+        )
+    return found
+
+
+def _identity(path: str, root: str) -> str:
+    """Returns a path below the root, with forward slashes."""
+    return pathlib.PurePath(path).relative_to(root).as_posix()
 
 
 def _videos_below(folder: str, root: str) -> Iterator[str]:

@@ -17,7 +17,13 @@ from vivit_jax.data.sources import Sources
 
 
 class Evaluator(Protocol):
-    """Judges the parameters of an objective."""
+    """Judges the parameters of an objective.
+
+    Attributes:
+      needs_labels: whether it judges by labels, and so not with data.labels = "none".
+    """
+
+    needs_labels: bool
 
     def __init__(
         self,

@@ -75,6 +75,8 @@ def view_scores(
 class MultiView:
     """Judges a classifier on videos."""
 
+    needs_labels = True
+
     def __init__(
         self,
         objective: nn.Module,

@@ -49,6 +49,12 @@ class Classify(nn.Module):
 
     def __post_init__(self) -> None:
         """Refuses what cannot be built, before anything is."""
+        if not all(self.class_splits):
+            raise InputError(
+                "objective.name = 'classify' learns labels, and data.labels = 'none' reads none: "
+                "set data.labels = 'single', or choose an objective that needs none, such as "
+                "'masked_pixels'."
+            )
         for field in ("label_smoothing", "head_dropout"):
             if not 0 <= getattr(self, field) < 1:
                 raise InputError(f"objective.{field} = {getattr(self, field)} is not in [0, 1).")
