@@ -11,9 +11,10 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "vivit_jax"
 FLOORS = (  # each part imports its own floor and those below
     {"errors"},
     {"config", "sharding", "metrics", "checkpoint", "processes", "host_tensorflow"},
-    {"data", "models", "optim", "report", "feed"},
+    {"data", "models", "optim", "fitting", "report", "feed"},
     {"objectives"},
     {"train_step", "recipe"},
+    {"transfer"},
     {"evals"},
     {"run"},
     {"train"},

@@ -28,5 +28,5 @@ def experiment(**sections) -> config.Experiment:
         "eval": {"clips": 2, "crops": 3},
     }
     for name, section in sections.items():
-        given[name] = {**given.get(name, {}), **section}
+        given[name] = {**given.get(name, {}), **section} if isinstance(section, dict) else section
     return config.parse(recipe.experiment(**given).to_dict())

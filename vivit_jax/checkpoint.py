@@ -9,12 +9,21 @@ from types import TracebackType
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from vivit_jax.errors import InputError
 
 FOLDER = "checkpoints"
+
+
+def locate(folder: pathlib.Path) -> tuple[pathlib.Path, int | None]:
+    """Returns the workdir, and the step where the path is one of its WORKDIR/checkpoints/STEP."""
+    folder = folder.resolve()
+    if folder.parent.name == FOLDER and folder.name.isdigit():
+        return folder.parents[1], int(folder.name)
+    return folder, None
 
 
 class Checkpoints:
@@ -48,7 +57,9 @@ class Checkpoints:
             # Which steps are saved is the loop's to say.
             save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
         )
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        self._manager = ocp.CheckpointManager(
+            self.folder, options=options, item_handlers=ocp.PyTreeCheckpointHandler()
+        )
 
     def steps(self) -> list[int]:
         """Returns the steps that there are."""
@@ -57,6 +68,37 @@ class Checkpoints:
     def latest(self) -> int | None:
         """Returns the newest step; None where there is no checkpoint."""
         return self._manager.latest_step()
+
+    def find(self, step: int | None) -> int:
+        """Returns a step that there is; the newest for None.
+
+        Raises:
+          InputError: there is no such checkpoint.
+        """
+        found = self.latest() if step is None else step
+        if found is None or found not in self.steps():
+            have = ", ".join(map(str, self.steps())) or "none"
+            where = self.folder if step is None else self.folder / str(step)
+            raise InputError(f"{where} holds no such checkpoint; steps that it has: {have}.")
+        return found
+
+    def shapes(self, step: int) -> Any:
+        """Returns the tree of what a step holds: shapes and types."""
+        saved: Any = self._manager.metadata(step).item_metadata
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), saved.tree)
+
+    def read(self, step: int, target: Any) -> Any:
+        """Returns a part of a step as numpy arrays, whole on every process.
+
+        Args:
+          step: one of `steps`.
+          target: a part of `shapes`.
+
+        Raises:
+          InputError: the checkpoint is damaged.
+        """
+        whole = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target)
+        return self._restore(step, target, whole)
 
     def save(self, step: int, state: Any, results: dict[str, float] | None = None) -> None:
         """Starts saving a state, unless its step is saved; the state may be donated at once.
@@ -81,15 +123,7 @@ class Checkpoints:
           InputError: the checkpoint lacks something, or has it in another shape.
         """
         args = ocp.checkpoint_utils.construct_restore_args(target)
-        restore = ocp.args.PyTreeRestore(item=target, restore_args=args, partial_restore=True)
-        try:
-            state = self._manager.restore(step, args=restore)
-        except (ValueError, KeyError, TypeError) as error:
-            cause = str(error).split(" [tensorstore_spec")[0]  # of which pages follow
-            raise InputError(
-                f"{self.folder / str(step)} is damaged, or was saved with other options (those of "
-                f"the model, the optimiser, data.frames or data.image_size): {cause}"
-            ) from error
+        state = self._restore(step, target, args)
         for (path, array), wanted in zip(
             jax.tree.leaves_with_path(state), jax.tree.leaves(target), strict=True
         ):
@@ -100,6 +134,18 @@ class Checkpoints:
                     f"this config makes it {wanted.shape}."
                 )
         return state
+
+    def _restore(self, step: int, target: Any, restore_args: Any) -> Any:
+        """Returns the part of a step that `target` is, as `restore_args` want it."""
+        restore = ocp.args.PyTreeRestore(target, restore_args, partial_restore=True)
+        try:
+            return self._manager.restore(step, args=restore)
+        except (ValueError, KeyError, TypeError) as error:
+            cause = str(error).split(" [tensorstore_spec")[0]  # of which pages follow
+            raise InputError(
+                f"{self.folder / str(step)} is damaged, or was saved with other options (those of "
+                f"the model, the optimiser, data.frames or data.image_size): {cause}"
+            ) from error
 
     def __enter__(self) -> "Checkpoints":
         """Returns itself."""

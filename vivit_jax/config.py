@@ -256,6 +256,9 @@ class Experiment:
       eval: how it is judged.
       mesh: the devices.
       seed: of everything random.
+      init_from: the workdir of another run, or its WORKDIR/checkpoints/STEP, whose encoder training
+        starts from (its average of weights, where it keeps one); empty to start from random
+        weights. Not read where the run's own workdir has a checkpoint.
     """
 
     model: Mapping[str, Any]
@@ -267,6 +270,7 @@ class Experiment:
     eval: Eval = Eval()
     mesh: Mesh = Mesh()
     seed: int = 0
+    init_from: str = ""
 
 
 def parse(section: Mapping[str, Any]) -> Experiment:

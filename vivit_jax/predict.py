@@ -73,14 +73,12 @@ def load(
     import jax
 
     from vivit_jax import recipe
-    from vivit_jax.checkpoint import FOLDER, Checkpoints
+    from vivit_jax.checkpoint import Checkpoints, locate
     from vivit_jax.data.labels import read_label_maps
     from vivit_jax.data.pipeline import eval_views
     from vivit_jax.evals.multi_view import view_scores
 
-    step, workdir = None, folder.resolve()
-    if workdir.parent.name == FOLDER and workdir.name.isdigit():
-        step, workdir = int(workdir.name), workdir.parents[1]
+    workdir, step = locate(folder)
     experiment = recipe.read_config(workdir)
     label_maps = read_label_maps(workdir)
     objective = recipe.build_objective(experiment, label_maps)
@@ -105,11 +103,7 @@ def load(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), jax.eval_shape(init, clip)
     )
     with Checkpoints(workdir, read_only=True) as checkpoints:
-        step = checkpoints.latest() if step is None else step
-        if step is None or step not in checkpoints.steps():
-            have = ", ".join(map(str, checkpoints.steps())) or "none"
-            raise InputError(f"{folder} holds no such checkpoint; steps that it has: {have}.")
-        params = checkpoints.restore(step, {name: target})[name]
+        params = checkpoints.restore(checkpoints.find(step), {name: target})[name]
     scores = jax.jit(lambda video: view_scores(objective, params, video, experiment.eval))
     return lambda pixels: np.asarray(scores(pixels[None])[0]), views, label_maps
 

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from clu import parameter_overview
 
-from vivit_jax import config, optim, recipe, sharding
+from vivit_jax import config, optim, recipe, sharding, transfer
 from vivit_jax.data.catalog import find_dataset
 from vivit_jax.data.pipeline import eval_views, train_views
 from vivit_jax.data.sources import Sources, open_sources
@@ -38,7 +38,7 @@ class Run:
       schedule: the learning rate by updates.
       steps: at which it ends.
       state: shapes of the TrainState, with where each array lies.
-      init: makes the first TrainState.
+      init: makes the first TrainState, from config.init_from where that is given.
       evaluators: empty for no evaluation.
       best: the result by which the best checkpoint is kept; empty where none has any.
     """
@@ -86,7 +86,7 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
     """Returns a run after everything that can be refused before compiling was looked at."""
     data = experiment.data
     encoder = recipe.build(recipe.MODELS, experiment.model, "config.model")
-    encoder.grid(data.frames, data.image_size, data.image_size)
+    axes = encoder.grid(data.frames, data.image_size, data.image_size)
     train_views(data)
     eval_views(data, experiment.eval.clips, experiment.eval.crops, experiment.eval.resize)
     mesh = sharding.make_mesh(experiment.mesh)
@@ -118,12 +118,20 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
     params = jax.eval_shape(fresh, jax.random.key(0))
     optimizer = optim.make_optimizer(options, schedule, params, steps)
 
-    def init() -> TrainState:
-        params = fresh(jax.random.key(experiment.seed))
+    def first(given: Mapping[str, jax.Array]) -> TrainState:
+        params = transfer.merge(fresh(jax.random.key(experiment.seed)), given)
         return init_state(params, optimizer, options.average > 0)
 
-    state = jax.eval_shape(init)
+    state = jax.eval_shape(first, {})
     places = sharding.shardings(state, mesh)
+    state = jax.tree.map(_placed, state, places)
+
+    def init() -> TrainState:
+        given = {}
+        if experiment.init_from:
+            given = transfer.load(experiment.init_from, state.params, axes, experiment.model)
+        return jax.jit(first, out_shardings=places)(given)
+
     overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
     log.info("Parameters:\n%s", overview)
     costs = objective.costs(data.frames, data.image_size)
@@ -144,8 +152,8 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
         optimizer=optimizer,
         schedule=schedule,
         steps=steps,
-        state=jax.tree.map(_placed, state, places),
-        init=jax.jit(init, out_shardings=places),
+        state=state,
+        init=init,
         evaluators=evaluators,
         best=best,
     )

@@ -60,17 +60,23 @@ def run(experiment: config.Experiment, workdir: pathlib.Path) -> Results:
 
 
 def evaluate_only(run: Run, checkpoints: Checkpoints) -> Results:
-    """Judges the newest checkpoint."""
+    """Judges the newest checkpoint, or where there is none yet what config.init_from gives."""
     if not run.evaluators:
         raise InputError("config.train.steps = 0 only evaluates, and config.train.evaluate is off.")
     step = checkpoints.latest()
-    if step is None:
-        raise InputError(f"{checkpoints.folder} has no checkpoint to evaluate; train first.")
-    keep_label_maps(run.workdir, run.sources.label_maps)
+    if step is None and not run.experiment.init_from:
+        raise InputError(
+            f"{checkpoints.folder} has no checkpoint to evaluate; train first, or set "
+            "config.init_from to the run that has."
+        )
     name = "average" if run.experiment.optim.average else "params"
-    params = checkpoints.restore(step, {name: getattr(run.state, name)})[name]
+    if step is None:
+        params = getattr(run.init(), name)
+    else:
+        params = checkpoints.restore(step, {name: getattr(run.state, name)})[name]
+    keep_label_maps(run.workdir, run.sources.label_maps)
     with Writer(run.workdir, active=jax.process_index() == 0) as writer:
-        return evaluate(run, params, step, writer)
+        return evaluate(run, params, step or 0, writer)
 
 
 def train(run: Run, checkpoints: Checkpoints, given: config.Experiment) -> Results:

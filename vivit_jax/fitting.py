@@ -1,0 +1,248 @@
+"""Fitting the weights of one encoder onto another: what is reused, resized, fresh or dropped.
+
+Nothing passes in silence: a parameter without a counterpart of its shape is explained by a row of
+the tables below, or is an error. Where the weights come from is transfer.py's.
+
+Learned positions are resized linearly in time, rows and columns, as pictures are: cells have their
+centres, the border goes on outside, and what shrinks is averaged. The class token's row stays.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from vivit_jax.errors import InputError
+from vivit_jax.models.positions import Axes
+
+Paths = Collection[str]
+SHAPING = (  # options of a model that decide which parameters it has
+    *("name", "size", "width", "depth", "heads", "mlp_dim", "tubelet", "attention"),
+    *("temporal_depth", "positions", "pool", "norm_summary", "key_bias"),
+)
+
+
+def has(paths: Paths, part: str) -> bool:
+    """Returns whether a path has a part, such as "time"."""
+    return any(part in path.split("/") for path in paths)
+
+
+def gains_time(source: Paths, target: Paths) -> bool:
+    """Returns whether blocks had one attention step, and now have time's before it."""
+    return has(target, "attention_1") and not has(source, "attention_1")
+
+
+class Rule(NamedTuple):
+    """Explains a parameter.
+
+    Attributes:
+      pattern: of its whole path.
+      why: in words; for RENAMED, what its path becomes.
+      holds: given the paths of the source and of the target, whether the rule is for them.
+    """
+
+    pattern: str
+    why: str
+    holds: Callable[[Paths, Paths], bool] = lambda source, target: True
+
+
+RENAMED = (  # of the source
+    Rule(r"(encoder)/blocks/(.+)", r"\1/space/\2", lambda _, target: has(target, "space")),
+    Rule(r"(.+/attention_(?:norm_)?)0(/.+)", r"\g<1>1\2", gains_time),
+)
+FRESH = (  # of the target
+    Rule(r"(?!encoder/).+", "this objective's own"),
+    Rule(r"encoder/\w+/summary_norm/\w+", "the norm of the summary is fine-tuning's own"),
+    Rule(r"encoder/\w+/class_token", "the source has no class token"),
+    Rule(
+        r"encoder/time/.+",
+        "the source has no stack over time",
+        lambda source, _: not has(source, "time"),
+    ),
+    Rule(
+        r".+/(attention_0|attention_norm_0|zero_dense)/.+",
+        "the source has no attention over time alone",
+        gains_time,
+    ),
+)
+DROPPED = (  # of the source
+    Rule(r"(?!encoder/).+", "its objective's own"),
+    Rule(
+        r"encoder/\w+/norm/\w+",
+        "the norm of the summary stands in its place",
+        lambda _, target: has(target, "summary_norm"),
+    ),
+    Rule(r"encoder/\w+/class_token", "this encoder has no class token"),
+)
+
+
+class Source(NamedTuple):
+    """An encoder's weights from somewhere.
+
+    Attributes:
+      where: they are from, for messages.
+      params: by path, as "encoder/blocks/block_0/mlp_in/kernel".
+      axes: (slots, rows, columns) of the tokens that they were made for.
+      model: the options of config.model, as far as known.
+      left: paths of parameters beside the encoder, which are not read.
+    """
+
+    where: str
+    params: Mapping[str, np.ndarray]
+    axes: Axes
+    model: Mapping[str, Any]
+    left: Sequence[str] = ()
+
+
+class Table(NamedTuple):
+    """What the rows of a table of positions are: the class token's, then a grid's."""
+
+    classes: int
+    axes: Axes
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return self.classes + int(np.prod(self.axes))
+
+
+def fit(
+    source: Source, target: Mapping[str, tuple[int, ...]], axes: Axes, model: Mapping[str, Any]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Returns values for parameters of the target, by path, and an account of all parameters.
+
+    Args:
+      source: where they come from.
+      target: shapes by path.
+      axes: (slots, rows, columns) of the target's tokens.
+      model: the target's config.model, for messages.
+
+    Raises:
+      InputError: a parameter of either side is not explained; names all such.
+    """
+    rename, fresh, dropped = (held(r, source.params, target) for r in (RENAMED, FRESH, DROPPED))
+    theirs = {renamed(path, rename): path for path in source.params}
+    shapes = {path: array.shape for path, array in source.params.items()}
+    reused, resized, account, faults = [], {}, [], []
+    for path, shape in target.items():
+        if path not in theirs:
+            why = explanation(path, fresh)
+            (account if why else faults).append(("fresh", path, why or "is not in the source"))
+            continue
+        before = shapes[theirs[path]]
+        old, new = table_of(theirs[path], shapes, source.axes), table_of(path, target, axes)
+        if not agree(before, old, shape, new):
+            faults.append(("", path, f"is {before} in the source, and {shape} here"))
+        elif old is None or new is None or old == new:
+            reused.append(path)
+        else:
+            resized[path] = old, new
+            account.append(("resized", path, f"{before} to {shape}, {change(old, new)}"))
+    for path in [*source.left, *(old for new, old in theirs.items() if new not in target)]:
+        why = explanation(path, dropped)
+        (account if why else faults).append(("dropped", path, why or "has no place here"))
+    if faults:
+        raise InputError(refusal(source, faults, differences(source.model, model, SHAPING)))
+    values = {path: source.params[theirs[path]] for path in reused}
+    count = sum(value.size for value in values.values())
+    values |= {p: resize(source.params[theirs[p]], *tables) for p, tables in resized.items()}
+    return values, [f"  reused   {len(reused)} parameters, {count:,} values", *grouped(account)]
+
+
+def held(rules: Sequence[Rule], source: Paths, target: Paths) -> list[Rule]:
+    """Returns the rules that are for this source and this target."""
+    return [rule for rule in rules if rule.holds(source, target)]
+
+
+def renamed(path: str, rules: Sequence[Rule]) -> str:
+    """Returns what a path of the source is called in the target."""
+    for rule in rules:
+        path = re.sub(f"^{rule.pattern}$", rule.why, path)
+    return path
+
+
+def explanation(path: str, rules: Sequence[Rule]) -> str:
+    """Returns why a path has no counterpart, by the first rule that tells; "" for none."""
+    return next((rule.why for rule in rules if re.fullmatch(rule.pattern, path)), "")
+
+
+def table_of(path: str, shapes: Mapping[str, tuple[int, ...]], axes: Axes) -> Table | None:
+    """Returns what the rows of a table of positions are; None for any other parameter.
+
+    Args:
+      path: of the parameter.
+      shapes: of all parameters of its encoder, by path.
+      axes: (slots, rows, columns) of a whole clip.
+    """
+    stack, name = path.split("/")[-2:]
+    if name not in ("position", "position_space", "position_time"):
+        return None
+    t, h, w = axes
+    if name == "position_time":
+        return Table(0, (t, 1, 1))
+    classes = int(path.replace(f"/{name}", "/class_token") in shapes)
+    if stack == "time":
+        return Table(classes, (t, 1, 1))
+    one_slot = stack == "space" or name == "position_space" or shapes[path][1] == classes + h * w
+    return Table(classes, (1, h, w) if one_slot else axes)
+
+
+def agree(
+    old_shape: tuple[int, ...], old: Table | None, shape: tuple[int, ...], new: Table | None
+) -> bool:
+    """Returns whether a parameter of the source can become one of the target."""
+    if old is None or new is None:
+        return old_shape == shape
+    return (old_shape[1], shape[1]) == (old.rows, new.rows) and old_shape[2] == shape[2]
+
+
+def change(old: Table, new: Table) -> str:
+    """Returns in words what becomes of a table of positions."""
+    grid = "the grid stays" if old.axes == new.axes else f"grid {old.axes} to {new.axes}"
+    if old.classes == new.classes:
+        return grid
+    return f"{grid}, the class token's row is {'fresh' if new.classes else 'dropped'}"
+
+
+def resize(table: Float[np.ndarray, "1 M D"], old: Table, new: Table) -> Float[np.ndarray, "1 N D"]:
+    """Returns a table of positions for another grid; without a class row where it had none."""
+    grid = table[0, old.classes :].reshape(*old.axes, -1)
+    if old.axes != new.axes:
+        grid = np.asarray(jax.image.resize(grid, (*new.axes, grid.shape[-1]), "linear"))
+    classes = table[:, : min(old.classes, new.classes)]
+    return np.concatenate([classes, grid.reshape(1, -1, table.shape[2])], axis=1)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Returns the options of a model, among `names`, that are not the same."""
+    changed = [name for name in names if name in old and old[name] != new.get(name)]
+    return ", ".join(f"config.model.{n} = {old[n]!r} (here {new.get(n)!r})" for n in changed)
+
+
+def grouped(rows: Iterable[tuple[str, str, str]]) -> list[str]:
+    """Returns a line for each (what, path, why), in which equal blocks share one."""
+    counts = Counter((what, re.sub(r"block_\d+", "block_*", path), why) for what, path, why in rows)
+    return [
+        f"  {what:8} {path}{f' ({count} times)' if count > 1 else ''}: {why}"
+        for (what, path, why), count in counts.items()
+    ]
+
+
+def refusal(source: Source, faults: Iterable[tuple[str, str, str]], changed: str) -> str:
+    """Returns the message about parameters that nothing explains.
+
+    Args:
+      source: where they come from.
+      faults: rows for `grouped`.
+      changed: options of the model that are not the same.
+    """
+    lines = "\n".join(f"  {line.strip()}" for line in grouped(faults))
+    cause = f"It was trained with {changed}. " if changed else ""
+    return (
+        f"config.init_from: {source.where} does not fit this encoder:\n{lines}\n{cause}Give this "
+        "run the same options of config.model, or another config.init_from."
+    )
