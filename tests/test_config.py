@@ -109,6 +109,7 @@ def test_what_does_not_exist_is_refused_with_what_does(sections, message):
         ("data", "workers", -1),
         ("optim", "accumulate", 0),
         ("train", "steps", -2),
+        ("eval", "pictures", -1),
         ("train", "epochs", -0.5),
         ("train", "log_every", 0),
         ("train", "checkpoint_every", 0),

@@ -11,7 +11,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "vivit_jax"
 FLOORS = (  # each part imports its own floor and those below
     {"errors"},
     {"config", "sharding", "metrics", "checkpoint", "processes", "host_tensorflow"},
-    {"data", "models", "optim", "fitting", "report", "feed"},
+    {"data", "models", "optim", "fitting", "report", "film", "feed"},
     {"objectives"},
     {"train_step", "recipe"},
     {"transfer"},

@@ -2,10 +2,12 @@ import json
 import logging
 import math
 
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
+from vivit_jax import film
 from vivit_jax.metrics import (
     METRICS,
     RESULTS,
@@ -80,6 +82,23 @@ def test_tensorboard_reads_what_was_written(tmp_path):
     assert read_lines(tmp_path / SKIPPED) == [{"step": 6, "examples": ["a"]}]
 
 
+def test_tensorboard_has_pictures_byte_by_byte(tmp_path):
+    panels = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 24, 3), np.uint8)
+    files = film.write_panels(tmp_path / "pictures", "clip", panels)
+    with Writer(tmp_path) as writer:
+        writer.write_pictures(7, "eval", files)
+    events = EventAccumulator(str(tmp_path), {"tensors": 0}).Reload()
+    assert set(events.Tags()["tensors"]) == {"eval/clip.png", "eval/clip.gif"}
+    assert events.SummaryMetadata("eval/clip.gif").plugin_data.plugin_name == "images"
+    sizes = {".png": (b"512", b"228"), ".gif": (b"340", b"112")}  # enlarged 7 times, 4 between
+    for file in files:
+        (event,) = events.Tensors(f"eval/{file.name}")
+        *size, data = make_ndarray(event.tensor_proto)
+        assert event.step == 7
+        assert tuple(size) == sizes[file.suffix]
+        assert data == file.read_bytes()
+
+
 def test_a_run_that_goes_on_writes_over_what_it_repeats(tmp_path):
     for name in (METRICS, RESULTS, SKIPPED):
         for step in (1, 2):
@@ -94,6 +113,7 @@ def test_a_process_that_is_not_the_first_writes_nothing(tmp_path):
     append(tmp_path / METRICS, {"step": 9})
     with Writer(tmp_path, start_step=1, active=False) as writer:
         writer.write(METRICS, {"step": 2})
+        writer.write_pictures(2, "eval", [tmp_path / "none.png"])
     assert read_lines(tmp_path / METRICS) == [{"step": 9}]
     assert len(list(tmp_path.iterdir())) == 1
 

@@ -214,6 +214,7 @@ class Eval:
       strict: an unreadable video is an error.
       best: the result by which the best checkpoint is kept; empty for the first that the first
         evaluator has (top1, or mean_average_precision with data.labels="multi").
+      pictures: videos, evenly spaced over the split, that reconstruction and feature_pca draw.
     """
 
     evaluators: tuple[str, ...] = ()
@@ -225,6 +226,7 @@ class Eval:
     batch_size: int = 0
     strict: bool = False
     best: str = ""
+    pictures: int = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,6 +295,7 @@ def parse(section: Mapping[str, Any]) -> Experiment:
         "train.keep": (experiment.train.keep, 1),
         "train.evaluate_every": (experiment.train.evaluate_every, 0),
         "eval.batch_size": (experiment.eval.batch_size, 0),
+        "eval.pictures": (experiment.eval.pictures, 0),
     }
     for name, (value, least) in limits.items():
         if value < least:

@@ -9,10 +9,13 @@ import logging
 import math
 import os
 import pathlib
+import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
+
+import numpy as np
 
 from vivit_jax.host_tensorflow import host_tensorflow
 
@@ -90,6 +93,25 @@ class Writer:
         if numbers:
             self._board.write_scalars(record["step"], numbers)
 
+    def write_pictures(self, step: int, group: str, files: Iterable[pathlib.Path]) -> None:
+        """Adds PNG and GIF files to TensorBoard as they are, so that a GIF moves there too.
+
+        Args:
+          step: of the run.
+          group: under which they stand, such as "eval".
+          files: each stands there by its name.
+        """
+        if self._board is None:
+            return
+        from tensorboard.plugins.image.metadata import create_summary_metadata
+
+        metadata = create_summary_metadata(display_name=None, description=None)
+        for file in files:
+            name, data = f"{group}/{file.name}", file.read_bytes()
+            sides = (str(side).encode() for side in _width_and_height(data))
+            value = np.array([*sides, data], object)
+            self._board.write_summaries(step, {name: value}, {name: metadata})
+
     def __enter__(self) -> "Writer":
         """Returns itself."""
         return self
@@ -103,6 +125,13 @@ class Writer:
         """Writes out what TensorBoard's writer still holds."""
         if self._board is not None:
             self._board.close()
+
+
+def _width_and_height(data: bytes) -> tuple[int, int]:
+    """Returns what the header of a PNG or GIF says, in pixels."""
+    if data[1:4] == b"PNG":
+        return struct.unpack(">II", data[16:24])
+    return struct.unpack("<HH", data[6:10])
 
 
 class Progress:

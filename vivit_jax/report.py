@@ -89,7 +89,7 @@ def write_scores(
       labels: an index for each head, or multi-hot.
       multi_label: whether it is the latter.
     """
-    with _replacing(folder / "scores.npz") as new, new.open("wb") as out:
+    with replacing(folder / "scores.npz") as new, new.open("wb") as out:
         np.savez_compressed(out, id=np.asarray(ids, str), label=labels, score=scores)
     heads = np.split(scores, np.cumsum([len(names) for names in label_maps])[:-1], axis=1)
     tags = [f" {i}" if len(heads) > 1 else "" for i in range(len(heads))]
@@ -205,7 +205,7 @@ def _draw_confusion(matrix: Int[np.ndarray, "K K"], names: Sequence[str]) -> "Fi
 def _write_csv(file: pathlib.Path, rows: Iterable[Iterable[Any]]) -> None:
     """Writes a table in UTF-8; names of files and folders that are no text stay what they are."""
     with (
-        _replacing(file) as new,
+        replacing(file) as new,
         new.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out,
     ):
         csv.writer(out).writerows(rows)
@@ -213,12 +213,12 @@ def _write_csv(file: pathlib.Path, rows: Iterable[Iterable[Any]]) -> None:
 
 def _write_png(file: pathlib.Path, figure: "Figure") -> None:
     """Writes a picture; a figure outside pyplot needs no display and no closing."""
-    with _replacing(file) as new:
+    with replacing(file) as new:
         figure.savefig(new, format="png", dpi=_DOTS, bbox_inches="tight", pad_inches=0.15)
 
 
 @contextmanager
-def _replacing(file: pathlib.Path) -> Iterator[pathlib.Path]:
+def replacing(file: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a name to write to, which becomes the file when all went well."""
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_name(f".{file.name}.{os.getpid()}")

@@ -207,6 +207,7 @@ def evaluate(run: Run, params: Any, step: int, writer: Writer) -> Results:
     results: Results = {}
     for evaluator in run.evaluators:
         results |= evaluator.run(params, folder, run.workdir)
+        writer.write_pictures(step, options.split, getattr(evaluator, "pictures", ()))
     views = f"{options.clips}x{options.crops}"
     writer.write(RESULTS, {"step": step, "split": options.split, "views": views, **results})
     shown = "  ".join(f"{name} {value:.4g}" for name, value in results.items())

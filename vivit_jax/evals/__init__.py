@@ -1,7 +1,17 @@
 """Evaluators by name: an entry of `eval.evaluators` of a config is a key of EVALUATORS."""
 
+from vivit_jax.evals.feature_pca import FeaturePCA
 from vivit_jax.evals.multi_view import MultiView
+from vivit_jax.evals.reconstruction import Reconstruction
 
-EVALUATORS = {"multi_view": MultiView}
+EVALUATORS = {
+    "multi_view": MultiView,
+    "reconstruction": Reconstruction,
+    "feature_pca": FeaturePCA,
+}
 
-USUAL = {"classify": ("multi_view",), "masked_pixels": (), "latent_prediction": ()}
+USUAL = {
+    "classify": ("multi_view",),
+    "masked_pixels": ("reconstruction",),
+    "latent_prediction": ("feature_pca",),
+}

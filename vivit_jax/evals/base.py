@@ -5,19 +5,27 @@ covers every example of its split exactly once over all hosts, and draws nothing
 would draw otherwise. The results of several are one record, so each gives its own names.
 """
 
+import logging
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
 
-from vivit_jax import config
+from vivit_jax import config, sharding
 from vivit_jax.data.sources import Sources
+from vivit_jax.errors import InputError
+
+log = logging.getLogger(__name__)
+_SHOWN = 20  # unreadable videos that a message names
 
 
 class Evaluator(Protocol):
     """Judges the parameters of an objective.
+
+    One that draws pictures has an attribute `pictures`: the PNG and GIF files of its last run that
+    TensorBoard shows too; empty on all processes but the first.
 
     Attributes:
       needs_labels: whether it judges by labels, and so not with data.labels = "none".
@@ -58,3 +66,49 @@ class Evaluator(Protocol):
           workdir: of the run, for bad_videos.jsonl.
         """
         ...
+
+
+def videos_at_once(experiment: config.Experiment, views: int, mesh: jax.sharding.Mesh) -> int:
+    """Returns how many videos are encoded together: eval.batch_size, or by data.batch_size.
+
+    Args:
+      experiment: whose.
+      views: of a video; without eval.batch_size, as many videos as have about the clips of a
+        training batch, as the devices share it.
+      mesh: the devices.
+
+    Raises:
+      InputError: the devices cannot share eval.batch_size.
+    """
+    parts = sharding.batch_parts(mesh)
+    fitting = parts * max(1, round(experiment.data.batch_size / views / parts))
+    batch_size = experiment.eval.batch_size or fitting
+    sharding.check_batch("config.eval.batch_size", batch_size, mesh)
+    return batch_size
+
+
+def warn_of_lost(lost: int, videos: int, workdir: pathlib.Path) -> None:
+    """Tells how many of the videos are left out, if any are."""
+    if lost:
+        log.warning(
+            "%d of %d videos could not be read and are left out (%s/bad_videos.jsonl).",
+            *(lost, videos, workdir),
+        )
+
+
+def refuse_lost(bad: Sequence[Mapping[str, str]], lost: int, videos: int) -> None:
+    """Refuses an evaluation with eval.strict that had to leave videos out.
+
+    Args:
+      bad: the records of those that this process has met.
+      lost: how many there are in all.
+      videos: of the split.
+
+    Raises:
+      InputError: there are some.
+    """
+    if lost:
+        listed = "\n".join(f"  {r['id']}: {r['cause']}: {r['message']}" for r in bad[:_SHOWN])
+        raise InputError(
+            f"eval.strict is on and {lost} of {videos} videos could not be read:\n{listed}"
+        )

@@ -5,7 +5,7 @@ video are the mean over its views of the softmax (or sigmoid), or the softmax of
 A video that cannot be read is never replaced: it is left out, and the coverage says so.
 """
 
-import logging
+import functools
 import math
 import pathlib
 import time
@@ -19,14 +19,12 @@ import numpy as np
 from einops import rearrange, reduce
 
 from vivit_jax import config, report, sharding
-from vivit_jax.data.pipeline import eval_batches
-from vivit_jax.data.sources import Source, Sources
+from vivit_jax.data.sources import Sources
 from vivit_jax.errors import InputError
 from vivit_jax.evals import scores as measures
-from vivit_jax.metrics import Progress
+from vivit_jax.evals.base import refuse_lost, videos_at_once, warn_of_lost
+from vivit_jax.evals.split import Batch, judge_split, judged_source
 
-log = logging.getLogger(__name__)
-Batch = dict[str, jax.Array]
 OF_HEAD = ("top1", "top5", "precision", "recall", "f1")  # the last three are means over classes
 
 
@@ -104,9 +102,8 @@ class MultiView:
             )
         source = judged_source(sources, options)
         self._objective, self._source, self._names = objective, source, sources.label_maps
-        self._data, self._options, self._mesh = experiment.data, options, mesh
-        self._batch_size = options.batch_size or _fit(experiment, mesh)
-        sharding.check_batch("config.eval.batch_size", self._batch_size, mesh)
+        self._experiment, self._options, self._mesh = experiment, options, mesh
+        self._batch_size = videos_at_once(experiment, options.clips * options.crops, mesh)
         self._judge = jax.jit(self._scores, out_shardings=sharding.replicated(mesh))
 
     @property
@@ -132,11 +129,7 @@ class MultiView:
         start = time.perf_counter()
         judged = self.judge(params, workdir)
         lost = len(self._source) - len(judged.videos)
-        if lost:
-            log.warning(
-                "%d of %d videos could not be read and are left out (%s/bad_videos.jsonl).",
-                *(lost, len(self._source), workdir),
-            )
+        warn_of_lost(lost, len(self._source), workdir)
         results = {
             **self._measure(judged, folder),
             "videos": len(self._source),
@@ -145,41 +138,24 @@ class MultiView:
         }
         if jax.process_index() == 0:
             self._write_videos(judged, folder)
-        if self._options.strict and lost:
-            listed = "\n".join(
-                f"  {r['id']}: {r['cause']}: {r['message']}" for r in judged.bad[:20]
-            )
-            raise InputError(
-                f"eval.strict is on and {lost} of {len(self._source)} videos could not be read:\n"
-                f"{listed}"
-            )
+        if self._options.strict:
+            refuse_lost(judged.bad, lost, len(self._source))
         return results
 
     def judge(self, params: Any, workdir: pathlib.Path | None = None) -> Judged:
         """Returns the scores of all videos that can be read, each once over all hosts."""
-        parts: list[Batch] = []
-        with eval_batches(
+        rows, bad = judge_split(
+            functools.partial(self._judge, params),
             self._source,
-            self._data,
+            self._experiment,
+            self._mesh,
             clips=self._options.clips,
             crops=self._options.crops,
             batch_size=self._batch_size,
-            resize=self._options.resize,
             num_outputs=sum(len(names) for names in self._names),
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
             workdir=workdir,
-            split=self._options.split,
-        ) as batches:
-            progress = Progress("evaluating", len(batches))
-            for batch in batches:
-                parts.append(self._judge(params, sharding.to_devices(batch, self._mesh)))
-                jax.block_until_ready(parts[-2:-1])  # two in flight at most
-                progress.look(len(parts))
-            bad = batches.bad.records
-        rows = {key: np.concatenate([np.asarray(p[key]) for p in parts]) for key in parts[0]}
-        seen = rows["valid"] & (rows["index"] >= 0)
-        return Judged(rows["scores"][seen], rows["label"][seen], rows["index"][seen], bad)
+        )
+        return Judged(rows["scores"], rows["label"], rows["index"], bad)
 
     def _scores(self, params: Any, batch: Batch) -> Batch:
         """Returns a batch with scores in place of its video."""
@@ -230,26 +206,3 @@ class MultiView:
         labels = judged.labels.reshape(len(ids), math.prod(judged.labels.shape[1:]))
         multi_label = self._objective.multi_label
         report.write_scores(folder, ids, self._names, judged.scores, labels, multi_label)
-
-
-def judged_source(sources: Sources, options: config.Eval) -> Source:
-    """Returns the videos of eval.split.
-
-    Raises:
-      InputError: there are none.
-    """
-    source = sources.eval if options.split == "eval" else sources.train
-    if not len(source):
-        raise InputError(
-            f"There are no videos to evaluate on (config.eval.split = {options.split!r}). Give "
-            "data.eval_list, a folder named val, or a larger data.holdout; or set "
-            "eval.split=train, or train.evaluate=False."
-        )
-    return source
-
-
-def _fit(experiment: config.Experiment, mesh: jax.sharding.Mesh) -> int:
-    """Returns how many videos have about the clips of a training batch, as the devices share it."""
-    parts = sharding.batch_parts(mesh)
-    views = experiment.eval.clips * experiment.eval.crops
-    return parts * max(1, round(experiment.data.batch_size / views / parts))

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 from vivit_jax.errors import InputError
 from vivit_jax.models.costs import (
@@ -135,12 +135,12 @@ class MaskedPixels(nn.Module):
     @nn.nowrap
     def make_decoder(self) -> Predictor:
         """Returns the decoder, which takes what it can from the encoder's fields."""
-        encoder, (f, r, c) = self.encoder, self.encoder.tubelet
+        encoder, (_, r, c) = self.encoder, self.encoder.tubelet
         return Predictor(
             width=self.decoder_width,
             depth=self.decoder_depth,
             heads=self.decoder_heads,
-            out=(f if self.target_frames == "all" else 1) * r * c * 3,
+            out=self.target_depth * r * c * 3,
             positions=self.decoder_positions,
             embed_bias=self.decoder_embed_bias,
             class_token=self.decoder_class_token,
@@ -169,11 +169,17 @@ class MaskedPixels(nn.Module):
         self, video: Float[Array, "B T H W 3"], drawn: Drawn, *, train: bool = False
     ) -> Float[Array, " B"]:
         """Returns the mean squared error of each clip, for masks that are given."""
-        predicted = self.fill_in(video, drawn, train=train)
-        wanted = take(self.targets(video), drawn.decoded)
-        errors = jnp.square(predicted - wanted).mean(axis=2) * drawn.counts
+        errors = self.errors(self.fill_in(video, drawn, train=train), video, drawn)
         # All tokens of a batch weigh the same, however many of a clip's were decoded.
         return errors.sum(axis=1) / drawn.counts.sum(axis=1).mean()
+
+    @nn.nowrap
+    def errors(
+        self, predicted: Float[Array, "B M P"], video: Float[Array, "B T H W 3"], drawn: Drawn
+    ) -> Float[Array, "B M"]:
+        """Returns the mean squared error of each decoded token; 0 for those that were seen."""
+        wanted = take(self.targets(video), drawn.decoded)
+        return jnp.square(predicted - wanted).mean(axis=2) * drawn.counts
 
     def fill_in(
         self, video: Float[Array, "B T H W 3"], drawn: Drawn, *, train: bool = False
@@ -202,31 +208,73 @@ class MaskedPixels(nn.Module):
         as the encoder sees them; VideoMAE's of pixels in [0, 1].
         """
         patches = self.patches(video)
+        mean, scale = self.moments(patches)
+        return rearrange((patches - mean) / scale, "b n p c -> b n (p c)")
+
+    @nn.nowrap
+    def pixels(
+        self,
+        predicted: Float[Array, "B M P"],
+        video: Float[Array, "B T H W 3"],
+        places: Int[Array, "B M"],
+    ) -> Float[Array, "B M p 3"]:
+        """Returns predictions at some places as pixels, black 0 and white 1: `targets` undone.
+
+        The mean and the scale, which nothing predicts, are those of the true pixels, as in the
+        papers' own pictures.
+        """
+        at = places[:, :, None, None]
+        mean, scale = (
+            jnp.take_along_axis(x, at, axis=1) for x in self.moments(self.patches(video))
+        )
+        pixels = rearrange(predicted, "b m (p c) -> b m p c", c=3) * scale + mean
+        return denormalise(pixels, self.encoder) if self.target_normalised == "all" else pixels
+
+    @nn.nowrap
+    def moments(
+        self, patches: Float[Array, "B N P 3"]
+    ) -> tuple[Float[Array, "B N 1 3"], Float[Array, "B N 1 3"]]:
+        """Returns what is subtracted from the pixels of tokens, and what they are divided by."""
+        shape = (*patches.shape[:2], 1, 3)
         if self.target_normalised == "none":
-            return rearrange(patches, "b n p c -> b n (p c)")
+            return jnp.zeros(shape), jnp.ones(shape)
         axes = (2,) if self.target_normalised == "colour" else (2, 3)
         mean = patches.mean(axis=axes, keepdims=True)
         variance = patches.var(axis=axes, keepdims=True, ddof=1)
         if self.target_normalised == "colour":
-            scale = jnp.sqrt(variance) + EPS
-        else:
-            scale = jnp.sqrt(variance + EPS)
-        return rearrange((patches - mean) / scale, "b n p c -> b n (p c)")
+            return mean, jnp.sqrt(variance) + EPS
+        scale = jnp.sqrt(variance + EPS)
+        return jnp.broadcast_to(mean, shape), jnp.broadcast_to(scale, shape)
 
     @nn.nowrap
     def patches(self, video: Float[Array, "B T H W 3"]) -> Float[Array, "B N P 3"]:
         """Returns the pixels of every token's target, before they are normalised."""
-        f, r, c = self.encoder.tubelet
         if self.target_normalised != "all":
-            mean, std = (
-                jnp.asarray(x, jnp.float32).reshape(1, 1, 1, 1, 3)
-                for x in (self.encoder.mean, self.encoder.std)
-            )
-            video = video * std + mean
-        if self.target_frames != "all":
-            video, f = video[:, self.frames(video.shape[1])], 1
+            video = denormalise(video, self.encoder)
+        return self.cut(video)
+
+    @nn.nowrap
+    def cut(self, video: Shaped[Array, "B T H W c"]) -> Shaped[Array, "B N P c"]:
+        """Returns the pixels that are predicted of clips, token by token."""
+        _, r, c = self.encoder.tubelet
+        video = video[:, self.frames(video.shape[1])]
         patches = "b (t f) (i r) (j c) ch -> b (t i j) (f r c) ch"
-        return rearrange(video, patches, f=f, r=r, c=c)
+        return rearrange(video, patches, f=self.target_depth, r=r, c=c)
+
+    @nn.nowrap
+    def paste(
+        self, patches: Shaped[Array, "B N P c"], axes: Axes
+    ) -> Shaped[Array, "B frames H W c"]:
+        """Returns the frames that are predicted, from the pixels of all tokens: `cut` undone."""
+        _, r, c = self.encoder.tubelet
+        video = "b (t i j) (f r c) ch -> b (t f) (i r) (j c) ch"
+        t, i, j = axes
+        return rearrange(patches, video, t=t, i=i, j=j, f=self.target_depth, r=r, c=c)
+
+    @property
+    def target_depth(self) -> int:
+        """Frames of a tubelet that are predicted."""
+        return self.encoder.tubelet[0] if self.target_frames == "all" else 1
 
     @nn.nowrap
     def frames(self, frames: int) -> np.ndarray:
@@ -242,6 +290,13 @@ class MaskedPixels(nn.Module):
     def axes(self, video: Float[Array, "B T H W 3"]) -> Axes:
         """Returns (slots, rows, columns) of clips' tokens."""
         return self.encoder.grid(*video.shape[1:4])
+
+
+def denormalise(x: Float[Array, "... 3"], encoder: nn.Module) -> Float[Array, "... 3"]:
+    """Returns what an encoder sees as pixels, black 0 and white 1."""
+    shape = (1,) * (x.ndim - 1) + (3,)
+    mean, std = (jnp.asarray(y, jnp.float32).reshape(shape) for y in (encoder.mean, encoder.std))
+    return x * std + mean
 
 
 def check(objective: MaskedPixels) -> None:
