@@ -143,8 +143,8 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
         best = experiment.eval.best or next(iter(known), "")
         if best and not known:
             raise InputError(
-                f"config.eval.best = {best!r}, and no evaluator of this run gives a result by which "
-                "one checkpoint is better than another; leave it empty."
+                f"config.eval.best = {best!r}, and no evaluator of this run gives a result by "
+                "which one checkpoint is better than another; leave it empty."
             )
         if best:
             config.choose("config.eval.best", best, known)
