@@ -213,7 +213,13 @@ def make_evaluators(
     Raises:
       InputError: a name is unknown, or an evaluator cannot judge this.
     """
-    names = experiment.eval.evaluators or USUAL[experiment.objective["name"]]
+    names, split = experiment.eval.evaluators, experiment.eval.split
+    if not names:
+        names = USUAL[experiment.objective["name"]]
+        labels = any(EVALUATORS[name].needs_labels for name in names)
+        if not labels and not len(getattr(sources, split)):
+            log.info("No videos are held out, so there is no evaluation.")
+            return ()
     for name in names:
         config.choose("config.eval.evaluators", name, EVALUATORS)
         if experiment.data.labels == "none" and getattr(EVALUATORS[name], "needs_labels", True):

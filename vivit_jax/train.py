@@ -62,7 +62,10 @@ def run(experiment: config.Experiment, workdir: pathlib.Path) -> Results:
 def evaluate_only(run: Run, checkpoints: Checkpoints) -> Results:
     """Judges the newest checkpoint, or where there is none yet what config.init_from gives."""
     if not run.evaluators:
-        raise InputError("config.train.steps = 0 only evaluates, and config.train.evaluate is off.")
+        raise InputError(
+            "config.train.steps = 0 only evaluates, and config.train.evaluate is off, or no videos "
+            "are held out."
+        )
     step = checkpoints.latest()
     if step is None and not run.experiment.init_from:
         raise InputError(

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_film import read
 from tiny import SIZE, experiment, noise_video
 
-from vivit_jax import metrics, recipe, train
+from vivit_jax import metrics, recipe, sharding, train
 from vivit_jax.data.decode import read_views
 from vivit_jax.data.pipeline import eval_views
 from vivit_jax.data.sources import Example, Listed, Sources
@@ -20,6 +20,7 @@ from vivit_jax.evals.reconstruction import Reconstruction, draw_each, draw_panel
 from vivit_jax.models.layers import take
 from vivit_jax.models.video_transformer import normalise
 from vivit_jax.objectives.masked_pixels import FRAMES, NORMALISED
+from vivit_jax.run import make_evaluators
 
 VIDEOS, FRAMES_A_CLIP = 5, 8
 DECODER = {"decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2}
@@ -210,6 +211,15 @@ def test_another_objective_is_refused_by_name(source):
     classify = recipe.build_objective(experiment(), [("a", "b")])
     with pytest.raises(InputError, match=r"config\.eval\.evaluators: 'reconstruction' .*leave it"):
         evaluator(source, objective=classify)
+
+
+def test_pretraining_on_all_videos_that_there_are_needs_no_evaluation(source, tmp_path):
+    mesh, nothing = sharding.make_mesh(EXPERIMENT.mesh), Listed([])
+    assert make_evaluators(OBJECTIVE, EXPERIMENT, Sources(source, nothing, ()), mesh) == ()
+    named = dataclasses.replace(EXPERIMENT.eval, evaluators=("reconstruction",))
+    named = dataclasses.replace(EXPERIMENT, eval=named)
+    with pytest.raises(InputError, match="There are no videos to evaluate on"):
+        make_evaluators(OBJECTIVE, named, Sources(source, nothing, ()), mesh)
 
 
 def test_a_run_leaves_pictures_in_its_workdir_and_in_tensorboard(tmp_path):

@@ -49,6 +49,7 @@ class FeaturePCA:
     Neither is better the larger it is, so none chooses a checkpoint.
     """
 
+    needs_labels = False
     results = ()
 
     def __init__(

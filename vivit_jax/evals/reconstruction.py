@@ -52,6 +52,7 @@ class Reconstruction:
     mean and scale, so the ratio tells of the detail alone, and not against other target kinds.
     """
 
+    needs_labels = False
     results = ("reconstruction_psnr",)
 
     def __init__(
