@@ -24,10 +24,7 @@ _SHOWN = 20  # unreadable videos that a message names
 class Evaluator(Protocol):
     """Judges the parameters of an objective.
 
-    Attributes:
-      needs_labels: whether it judges by labels, and so not with data.labels = "none".
-
-    One that draws pictures also has `pictures`: the PNG and GIF files of its last run that
+    One that draws pictures has `pictures`: the PNG and GIF files of its last run that
     TensorBoard shows too; empty on all processes but the first.
 
     Attributes:

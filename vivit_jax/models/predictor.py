@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from vivit_jax.errors import InputError
 from vivit_jax.models.layers import KERNEL_INITS, Block, Dense
 from vivit_jax.models.positions import Axes
 from vivit_jax.models.token_encoder import TokenEncoder
@@ -118,3 +119,31 @@ class Predictor(nn.Module):
         x = blocks(x, axes, places, examples=len(x), train=False).tokens
         out = dense((self.out,), name="out")
         return out(x[:, visible.shape[1] :]).astype(jnp.float32)
+
+
+def check_sizes(name: str, width: int, depth: int, heads: int, encoder_width: int) -> None:
+    """Refuses the sizes of a predictor or decoder.
+
+    Args:
+      name: what its fields start with.
+      width: of its tokens.
+      depth: blocks.
+      heads: of attention.
+      encoder_width: of the tokens that it is given.
+
+    Raises:
+      InputError: names the field.
+    """
+    for field, size in {"width": width, "depth": depth, "heads": heads}.items():
+        if size < 1:
+            raise InputError(f"objective.{name}_{field} = {size} is below 1.")
+    if width % heads:
+        raise InputError(
+            f"objective.{name}_heads = {heads} does not divide objective.{name}_width = {width}: "
+            "each head takes an equal part of the width."
+        )
+    if width > encoder_width:
+        raise InputError(
+            f"objective.{name}_width = {width} is above the encoder's {encoder_width}: the {name} "
+            "is the narrow one, so that the encoder does the work."
+        )

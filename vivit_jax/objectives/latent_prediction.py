@@ -25,11 +25,10 @@ from vivit_jax.models.costs import (
 )
 from vivit_jax.models.layers import Features, take
 from vivit_jax.models.positions import POSITIONS, Axes
-from vivit_jax.models.predictor import Predictor
+from vivit_jax.models.predictor import Predictor, check_sizes
 from vivit_jax.models.video_transformer import VideoTransformer, normalise
 from vivit_jax.objectives.base import Outcome
-from vivit_jax.objectives.masked_pixels import check_arrangement, check_predictor
-from vivit_jax.objectives.masking import Blocks, Mask
+from vivit_jax.objectives.masking import OF_TUBES, Blocks, Mask, check_arrangement
 
 TARGET_EPS = 1e-5
 
@@ -206,5 +205,6 @@ def check(objective: LatentPrediction) -> None:
             f"objective.block_aspect = {objective.block_aspect}; expected two numbers above 0, the "
             "smallest first."
         )
-    check_predictor("predictor", objective, objective.encoder)
-    check_arrangement(objective.encoder, regular=True, why="blocks")
+    sizes = (objective.predictor_width, objective.predictor_depth, objective.predictor_heads)
+    check_sizes("predictor", *sizes, objective.encoder.dims.width)
+    check_arrangement(objective.encoder, OF_TUBES)

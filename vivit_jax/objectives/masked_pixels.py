@@ -30,14 +30,15 @@ from vivit_jax.models.costs import (
 )
 from vivit_jax.models.layers import take
 from vivit_jax.models.positions import POSITIONS, Axes
-from vivit_jax.models.predictor import Predictor
+from vivit_jax.models.predictor import Predictor, check_sizes
 from vivit_jax.models.video_transformer import VideoTransformer, normalise
 from vivit_jax.objectives.base import Outcome
-from vivit_jax.objectives.masking import RULES, Mask, check_cells, hidden_of, running_cell
+from vivit_jax.objectives.masking import RULES, Mask, check_arrangement, check_cells, running_cell
 
 NORMALISED = ("colour", "all", "none")
 FRAMES = ("all", "linspace", "first")
 EPS = 1e-6
+KEY = jax.eval_shape(lambda: jax.random.key(0))
 
 
 class Drawn(NamedTuple):
@@ -58,8 +59,8 @@ class MaskedPixels(nn.Module):
     """Learns to fill in pixels.
 
     Attributes:
-      encoder: see models/video_transformer.py; with mask="random" its attention is "joint".
-      mask: "tube" or "random".
+      encoder: see models/video_transformer.py; masking.RULES says which arrangements a mask suits.
+      mask: a row of masking.RULES: "tube", "slots" or "random".
       mask_ratio: share of the tokens that are hidden.
       decoder_mask_ratio: share of the tokens that are not decoded, by running cells; 0 for none.
       target_frames: "all" of a tubelet; or one of it, the "first" (as PySlowFast has it), or by
@@ -109,11 +110,11 @@ class MaskedPixels(nn.Module):
     @nn.nowrap
     def counts(self, axes: Axes) -> tuple[int, int]:
         """Returns how many tokens of a clip the encoder sees, and how many are decoded."""
-        t, tokens = axes[0], int(np.prod(axes))
-        if self.mask == "tube":
-            visible = tokens - t * hidden_of(tokens // t, self.mask_ratio)
-        else:
-            visible = tokens - hidden_of(tokens, self.mask_ratio, visible_rounded_down=True)
+        tokens = int(np.prod(axes))
+        drawn = jax.eval_shape(
+            lambda key: RULES[self.mask].draw(key, 1, axes, self.mask_ratio), KEY
+        )
+        visible = drawn.visible.shape[1]
         if not self.decoder_mask_ratio:
             return visible, tokens - visible
         return visible, tokens * (4 - check_cells(axes, self.decoder_mask_ratio)) // 4
@@ -192,7 +193,7 @@ class MaskedPixels(nn.Module):
     def draw(self, key: Key[Array, ""], clips: int, axes: Axes) -> Drawn:
         """Returns what is hidden from whom, drawn for each clip."""
         mask_key, cell_key = jax.random.split(key)
-        mask: Mask = RULES[self.mask](mask_key, clips, axes, self.mask_ratio)
+        mask: Mask = RULES[self.mask].draw(mask_key, clips, axes, self.mask_ratio)
         if not self.decoder_mask_ratio:
             return Drawn(mask.visible, mask.masked, jnp.ones(mask.masked.shape))
         decoded = running_cell(cell_key, clips, axes, self.decoder_mask_ratio)
@@ -316,62 +317,6 @@ def check(objective: MaskedPixels) -> None:
             raise InputError(
                 f"objective.{field} = {getattr(objective, field)!r} is none of {', '.join(names)}."
             )
-    check_predictor("decoder", objective, objective.encoder)
-    check_arrangement(objective.encoder, regular=objective.mask == "tube", why="mask = 'random'")
-
-
-def check_predictor(name: str, objective: nn.Module, encoder: VideoTransformer) -> None:
-    """Refuses the sizes of a decoder or predictor.
-
-    Args:
-      name: what its fields start with.
-      objective: whose fields they are.
-      encoder: what it follows.
-
-    Raises:
-      InputError: names the field.
-    """
-    sizes = {k: getattr(objective, f"{name}_{k}") for k in ("width", "depth", "heads")}
-    for field, size in sizes.items():
-        if size < 1:
-            raise InputError(f"objective.{name}_{field} = {size} is below 1.")
-    if sizes["width"] % sizes["heads"]:
-        raise InputError(
-            f"objective.{name}_heads = {sizes['heads']} does not divide objective.{name}_width = "
-            f"{sizes['width']}: each head takes an equal part of the width."
-        )
-    if sizes["width"] > encoder.dims.width:
-        raise InputError(
-            f"objective.{name}_width = {sizes['width']} is above the encoder's "
-            f"{encoder.dims.width}: the {name} is the narrow one, so that the encoder does the "
-            "work."
-        )
-
-
-def check_arrangement(encoder: VideoTransformer, regular: bool, why: str) -> None:
-    """Refuses an encoder that cannot be trained on the visible tokens alone.
-
-    Args:
-      encoder: see models/video_transformer.py.
-      regular: whether a mask keeps the same places in every slot.
-      why: it does not.
-
-    Raises:
-      InputError: names the field.
-    """
-    if encoder.attention == "space_only":
-        raise InputError(
-            "model.attention = 'space_only' takes the mean over time before its tokens come out, "
-            "and so cannot be pretrained by masking: choose another arrangement."
-        )
-    if encoder.attention != "joint" and not regular:
-        raise InputError(
-            f"model.attention = {encoder.attention!r} needs the same places in every slot, and "
-            f"objective.{why} hides them anywhere: choose objective.mask = 'tube', or "
-            "model.attention = 'joint'."
-        )
-    if encoder.norm_summary:
-        raise InputError(
-            "model.norm_summary = True leaves tokens without a closing norm, and is for "
-            "fine-tuning: pretrain with False."
-        )
+    sizes = (objective.decoder_width, objective.decoder_depth, objective.decoder_heads)
+    check_sizes("decoder", *sizes, objective.encoder.dims.width)
+    check_arrangement(objective.encoder, RULES[objective.mask].arrangements)

@@ -11,6 +11,7 @@ cell), Bardes et al. 2024 (blocks).
 import dataclasses
 import functools
 import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -19,7 +20,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from vivit_jax.errors import InputError
+from vivit_jax.models.attention import ARRANGEMENTS
 from vivit_jax.models.positions import Axes
+from vivit_jax.models.video_transformer import VideoTransformer
 
 
 class Mask(NamedTuple):
@@ -36,13 +39,62 @@ def tube(key: Key[Array, ""], clips: int, axes: Axes, ratio: float) -> Mask:
     return over_time(_split(jax.random.uniform(key, (clips, places)), places - hidden), axes)
 
 
+def slots(key: Key[Array, ""], clips: int, axes: Axes, ratio: float) -> Mask:
+    """Hides places drawn anew for every slot: int(ratio * S) of each."""
+    t, places = axes[0], axes[1] * axes[2]
+    hidden = hidden_of(places, ratio)
+    drawn = _split(jax.random.uniform(key, (clips * t, places)), places - hidden)
+    first = places * jnp.arange(t)[None, :, None]
+    return Mask(*((x.reshape(clips, t, -1) + first).reshape(clips, -1) for x in drawn))
+
+
 def random(key: Key[Array, ""], clips: int, axes: Axes, ratio: float) -> Mask:
     """Hides tokens wherever they are; int((1 - ratio) * N) stay visible."""
     tokens = math.prod(axes)
     return _split(jax.random.uniform(key, (clips, tokens)), tokens - hidden_of(tokens, ratio, True))
 
 
-RULES = {"tube": tube, "random": random}
+class Rule(NamedTuple):
+    """A mask of masked_pixels, and the arrangements of attention that can do with it."""
+
+    draw: Callable[[Key[Array, ""], int, Axes, float], Mask]
+    arrangements: tuple[str, ...]
+
+
+OF_TUBES = (*ARRANGEMENTS, "factorised_encoder")  # the same places in every slot: a regular grid
+RULES = {
+    "tube": Rule(tube, OF_TUBES),
+    "slots": Rule(slots, ("joint", "factorised_encoder")),  # as many in every slot
+    "random": Rule(random, ("joint",)),
+}
+
+
+def check_arrangement(encoder: VideoTransformer, arrangements: Sequence[str]) -> None:
+    """Refuses an encoder that cannot be trained on visible tokens alone.
+
+    Args:
+      encoder: whose.
+      arrangements: of attention that the mask suits.
+
+    Raises:
+      InputError: names the field.
+    """
+    if encoder.attention == "space_only":
+        raise InputError(
+            "model.attention = 'space_only' takes the mean over time before its tokens come out, "
+            "and so cannot be pretrained by masking: choose another arrangement."
+        )
+    if encoder.attention not in arrangements:
+        raise InputError(
+            f"model.attention = {encoder.attention!r} cannot be pretrained with a mask that leaves "
+            "each slot other places: choose objective.mask = 'tube', or model.attention = "
+            f"{' or '.join(map(repr, arrangements))}."
+        )
+    if encoder.norm_summary:
+        raise InputError(
+            "model.norm_summary = True leaves tokens without a closing norm, and is for "
+            "fine-tuning: pretrain with False."
+        )
 
 
 def hidden_of(tokens: int, ratio: float, visible_rounded_down: bool = False) -> int:
