@@ -51,9 +51,7 @@ def get_config(argument: str = "joint"):
             augment=dict(flip=0.0),
             model=model,
             objective=dict(name="classify"),
-            optim=dict(
-                learning_rate=1e-3, warmup=20.0, unit="steps", weight_decay=0.05, clip=1.0
-            ),
+            optim=dict(learning_rate=1e-3, warmup=20.0, unit="steps", weight_decay=0.05, clip=1.0),
             train=dict(steps=200, log_every=20, checkpoint_every=200),
             eval=dict(clips=2, crops=1),
         )

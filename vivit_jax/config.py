@@ -230,6 +230,49 @@ class Eval:
 
 
 @dataclasses.dataclass(frozen=True)
+class Probe:
+    """How frozen features are judged, by what they tell of labels that the encoder never saw.
+
+    Read by the evaluators linear_probe, attentive_probe, knn and retrieval, and clips and crops
+    also by the command `features`. Training videos too are seen as in evaluation: nothing of a view
+    is random. With data.labels="heads" they judge by the first head.
+
+    Attributes:
+      clips: clips of a video, evenly spaced in time; summaries are averaged over all views, and
+        the attentive probe sees the tokens of all.
+      crops: crops of a clip along its longer side: 1 or 3.
+      learning_rates: of the probes; one is trained for each of these and each weight decay, all at
+        once, by AdamW, with a cosine to 0.
+      weight_decays: decoupled, of matrices only.
+      chosen_by: share of the training videos on which the best of these is chosen, in place of
+        training on them; nothing is chosen by the videos that it is then judged on.
+      batch_size: videos of one step of a probe, over all devices.
+      linear_epochs: passes of the linear probe.
+      attentive_epochs: passes of the attentive probe.
+      standardise: the linear probe sees features of mean 0 and variance 1 on its training videos.
+      depth: self-attention blocks of the attentive probe, before the one that pools.
+      cache: tokens of training videos that the attentive probe keeps on the devices, GB over all of
+        them; where there are more, videos are read and encoded anew for each epoch.
+      neighbours: training videos that vote on a video in knn.
+      temperature: a neighbour's vote is exp(cosine similarity / temperature).
+    """
+
+    clips: int = 1
+    crops: int = 1
+    learning_rates: tuple[float, ...] = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
+    weight_decays: tuple[float, ...] = (0.01, 0.1, 0.8)
+    chosen_by: float = 0.1
+    batch_size: int = 64
+    linear_epochs: int = 100
+    attentive_epochs: int = 20
+    standardise: bool = True
+    depth: int = 0
+    cache: float = 4.0
+    neighbours: int = 20
+    temperature: float = 0.07
+
+
+@dataclasses.dataclass(frozen=True)
 class Mesh:
     """Devices along each mesh axis; -1 for one axis takes all that are left.
 
@@ -256,6 +299,7 @@ class Experiment:
       optim: the update.
       train: the length of the run.
       eval: how it is judged.
+      probe: how its frozen features are.
       mesh: the devices.
       seed: of everything random.
       init_from: the workdir of another run, or its WORKDIR/checkpoints/STEP, whose encoder training
@@ -270,6 +314,7 @@ class Experiment:
     optim: Optim = Optim()
     train: Train = Train()
     eval: Eval = Eval()
+    probe: Probe = Probe()
     mesh: Mesh = Mesh()
     seed: int = 0
     init_from: str = ""
@@ -297,13 +342,32 @@ def parse(section: Mapping[str, Any]) -> Experiment:
         "eval.batch_size": (experiment.eval.batch_size, 0),
         "eval.pictures": (experiment.eval.pictures, 0),
     }
+    probe = experiment.probe
+    for field in ("clips", "batch_size", "linear_epochs", "attentive_epochs", "neighbours"):
+        limits[f"probe.{field}"] = (getattr(probe, field), 1)
+    for field in ("depth", "cache"):
+        limits[f"probe.{field}"] = (getattr(probe, field), 0)
     for name, (value, least) in limits.items():
         if value < least:
             raise InputError(f"config.{name} = {value} is below {least}.")
     choose("config.optim.unit", experiment.optim.unit, ("steps", "epochs"))
     choose("config.eval.split", experiment.eval.split, ("eval", "train"))
     choose("config.eval.average", experiment.eval.average, ("softmax", "logits"))
+    _check_probe(probe)
     return experiment
+
+
+def _check_probe(probe: Probe) -> None:
+    """Refuses a grid of probes that cannot be trained or chosen from."""
+    rates, decays = probe.learning_rates, probe.weight_decays
+    if not rates or min(rates) <= 0:
+        raise InputError(f"config.probe.learning_rates = {rates}; expected one or more, above 0.")
+    if not decays or min(decays) < 0:
+        raise InputError(f"config.probe.weight_decays = {decays}; expected one or more, none < 0.")
+    if not 0 < probe.chosen_by < 1:
+        raise InputError(f"config.probe.chosen_by = {probe.chosen_by} is not in (0, 1).")
+    if not probe.temperature > 0:
+        raise InputError(f"config.probe.temperature = {probe.temperature} is not above 0.")
 
 
 def fill(cls: type[T], section: Mapping[str, Any], path: str) -> T:

@@ -222,12 +222,15 @@ def make_evaluators(
             return ()
     for name in names:
         config.choose("config.eval.evaluators", name, EVALUATORS)
-        if experiment.data.labels == "none" and getattr(EVALUATORS[name], "needs_labels", True):
+        if experiment.data.labels == "none" and EVALUATORS[name].needs_labels:
             raise InputError(
                 f"config.eval.evaluators: {name!r} judges by labels, and config.data.labels = "
                 "'none' reads none; leave it out, or give labels."
             )
-    return tuple(EVALUATORS[name](objective, experiment, sources, mesh) for name in names)
+    named = dataclasses.replace(experiment.eval, evaluators=names)
+    experiment = dataclasses.replace(experiment, eval=named)
+    classes = dict.fromkeys(EVALUATORS[name] for name in names)
+    return tuple(cls(objective, experiment, sources, mesh) for cls in classes)
 
 
 def label_shape(sources: Sources, data: config.Data) -> tuple[int, ...]:

@@ -67,6 +67,27 @@ class Listed:
 
 
 @dataclasses.dataclass(frozen=True)
+class Picked:
+    """Some examples of a source, in another order.
+
+    Attributes:
+      source: whose.
+      numbers: of the examples in it.
+    """
+
+    source: Source
+    numbers: Sequence[int]
+
+    def __len__(self) -> int:
+        """Returns how many there are."""
+        return len(self.numbers)
+
+    def example(self, index: int, /) -> Example:
+        """Returns one of them."""
+        return self.source.example(int(self.numbers[index]))
+
+
+@dataclasses.dataclass(frozen=True)
 class Sources:
     """The videos of an experiment.
 

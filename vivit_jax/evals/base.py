@@ -3,6 +3,9 @@
 An evaluator is made once, before anything is compiled, and refuses then what it cannot do. It
 covers every example of its split exactly once over all hosts, and draws nothing that a second run
 would draw otherwise. The results of several are one record, so each gives its own names.
+
+A class that several names of EVALUATORS share is made once, and finds in eval.evaluators which of
+its judgements are wanted.
 """
 
 import logging

@@ -1,0 +1,187 @@
+"""What a frozen encoder makes of every video of a split, by the views of evaluation.
+
+It reads nothing of an objective but its encoder, so it is the same under every one of them.
+"""
+
+import contextlib
+import logging
+import pathlib
+from collections.abc import Generator
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+from einops import rearrange
+
+from vivit_jax import config, sharding
+from vivit_jax.data.pipeline import eval_batches
+from vivit_jax.data.sources import Source, Sources
+from vivit_jax.errors import InputError
+from vivit_jax.metrics import Progress
+
+log = logging.getLogger(__name__)
+Batch = dict[str, jax.Array]
+KINDS = ("summary", "views", "tokens")
+
+
+class Encoded(NamedTuple):
+    """The summaries of a split's videos.
+
+    Attributes:
+      features: float32 [N D].
+      labels: int [N], of the first head.
+      videos: int [N], their numbers in the source.
+      size: videos that the split has; those that could not be read are left out above.
+      bad: a record of each that this process could not read: id, cause, message.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    videos: np.ndarray
+    size: int
+    bad: list[dict[str, str]]
+
+
+class FrozenEncoder:
+    """Encodes whole splits, batch by batch."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        data: config.Data,
+        mesh: jax.sharding.Mesh,
+        *,
+        clips: int,
+        crops: int,
+        resize: int,
+        batch_size: int,
+        kind: str = "summary",
+        spread: bool = False,
+    ):
+        """Prepares; compiles nothing yet.
+
+        Args:
+          encoder: see models/video_transformer.py.
+          data: how clips are made.
+          mesh: where it runs.
+          clips: clips of a video.
+          crops: crops of a clip: 1 or 3.
+          resize: short side before the crop, pixels; 0 means data.image_size.
+          batch_size: videos at once, over all devices.
+          kind: "summary" (the mean over views, [D]), "views" (the summary of each, [V D]) or
+            "tokens" (of each, [V N D]).
+          spread: each device keeps only what is of its own videos, where all would be too much.
+        """
+        self._encoder, self._data, self._mesh = encoder, data, mesh
+        self._views = {"clips": clips, "crops": crops, "resize": resize, "batch_size": batch_size}
+        self._kind = kind
+        place = sharding.batch_sharding(mesh) if spread else sharding.replicated(mesh)
+        self._encode = jax.jit(self._features, out_shardings=place)
+
+    def _features(self, params: Any, batch: Batch) -> Batch:
+        """Returns a batch with "features" in place of its video."""
+        video = batch.pop("video")
+        views = video.shape[1]
+        clips = rearrange(video, "b v t h w c -> (b v) t h w c")
+        encoded: Any = self._encoder.apply({"params": params}, clips)
+        features = encoded.tokens if self._kind == "tokens" else encoded.summary
+        features = rearrange(features, "(b v) ... -> b v ...", v=views)
+        return {**batch, "features": features.mean(axis=1) if self._kind == "summary" else features}
+
+    def shape(self, params: Any) -> tuple[int, ...]:
+        """Returns the shape of one video's features."""
+        data, views = self._data, self._views["clips"] * self._views["crops"]
+        size = (1, views, data.frames, data.image_size, data.image_size, 3)
+        video = {"video": jax.ShapeDtypeStruct(size, np.uint8)}
+        return jax.eval_shape(self._features, params, video)["features"].shape[1:]
+
+    def batches(
+        self,
+        params: Any,
+        source: Source,
+        split: str,
+        workdir: pathlib.Path | None,
+        bad: list[dict[str, str]] | None = None,
+    ) -> Generator[Batch]:
+        """Yields "features", "label", "valid" and "index", each video once over all hosts.
+
+        Args:
+          params: of the encoder.
+          source: the videos.
+          split: what bad_videos.jsonl calls them.
+          workdir: where that goes.
+          bad: is given the records of the videos that this process could not read.
+        """
+        with eval_batches(
+            source,
+            self._data,
+            **self._views,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            workdir=workdir,
+            split=split,
+        ) as read:
+            before: Any = ()
+            for batch in read:
+                encoded = self._encode(params, sharding.to_devices(batch, self._mesh))
+                jax.block_until_ready(before)  # two in flight at most
+                before = encoded
+                yield encoded
+            if bad is not None:
+                bad.extend(read.bad.records)
+
+    def encode(
+        self, params: Any, source: Source, split: str, workdir: pathlib.Path | None
+    ) -> Encoded:
+        """Returns the features of all videos that can be read.
+
+        Args:
+          params: of the encoder.
+          source: the videos.
+          split: what bad_videos.jsonl calls them.
+          workdir: where that goes.
+        """
+        progress = Progress(f"encoding {split}", len(source))
+        parts, bad = [], []
+        with contextlib.closing(self.batches(params, source, split, workdir, bad)) as batches:
+            for batch in batches:
+                parts.append({name: np.asarray(value) for name, value in batch.items()})
+                progress.look(min(len(parts) * self._views["batch_size"], len(source)))
+        rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        seen = rows["valid"] & (rows["index"] >= 0)
+        labels = first_head(rows["label"])[seen]
+        return Encoded(rows["features"][seen], labels, rows["index"][seen], len(source), bad)
+
+
+def first_head(labels: Any) -> Any:
+    """Returns the labels [N] of the first head, of labels [N] or [N heads]."""
+    return labels.reshape(len(labels), -1)[:, 0]
+
+
+def check(experiment: config.Experiment, sources: Sources) -> None:
+    """Refuses what frozen features cannot be judged by.
+
+    Raises:
+      InputError: a video has not one label a head, or there are not two splits to compare.
+    """
+    names = ", ".join(experiment.eval.evaluators)
+    if experiment.data.labels == "multi":
+        raise InputError(
+            f"config.eval.evaluators = {names}: those of frozen features judge by one label a "
+            "video, and data.labels = 'multi' gives any number; leave them out."
+        )
+    if experiment.eval.split != "eval":
+        raise InputError(
+            f"config.eval.evaluators = {names}: those of frozen features learn from the training "
+            f"videos and judge by the held-out; config.eval.split = {experiment.eval.split!r} "
+            "would judge by what they learnt: use 'eval'."
+        )
+    if len(sources.train) < 2 or not len(sources.eval):
+        raise InputError(
+            f"config.eval.evaluators = {names}: there are {len(sources.train)} training and "
+            f"{len(sources.eval)} held-out videos; expected at least 2 and 1. Give "
+            "data.eval_list, a folder named val, or another data.holdout."
+        )
+    if experiment.data.labels == "heads":
+        log.info("Frozen features are judged by the labels of the first head.")

@@ -1,0 +1,50 @@
+"""Cosine similarities of many to many, a block at a time, on the device."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+_BLOCK = 2**26  # similarities at once: 256 MB
+
+
+def by_similarity(
+    queries: Float[np.ndarray, "Q D"],
+    bank: Float[np.ndarray, "N D"],
+    judge: Callable[..., Any],
+    *beside: np.ndarray,
+) -> Any:
+    """Returns what `judge` makes of the queries, as a tree of arrays [Q ...].
+
+    Args:
+      queries: to be compared with the bank.
+      bank: all of it, for each.
+      judge: a function of the cosine similarities [q N] of a block of queries, and of the block's
+        part of `beside`; it returns arrays [q ...], and is compiled.
+      beside: arrays [Q ...] of what else is known of each query.
+    """
+    size = max(1, min(len(queries), _BLOCK // len(bank)))
+
+    @jax.jit
+    def block(queries: Array, bank: Array, *beside: Array) -> Any:
+        similarity = jnp.matmul(unit(queries), unit(bank).T, precision="highest")
+        return judge(similarity, *beside)
+
+    on_device = jnp.asarray(bank, jnp.float32)
+    parts = []
+    for start in range(0, len(queries), size):
+        rows = [x[start : start + size] for x in (queries, *beside)]
+        missing = size - len(rows[0])  # the last block is filled up, so that one is compiled
+        rows = [np.concatenate([x, np.repeat(x[:1], missing, axis=0)]) for x in rows]
+        found = block(jnp.asarray(rows[0], jnp.float32), on_device, *rows[1:])
+        parts.append(jax.tree.map(lambda x, kept=size - missing: np.asarray(x)[:kept], found))
+    return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+
+
+def unit(features: Float[Array, "N D"]) -> Float[Array, "N D"]:
+    """Returns features of length 1."""
+    length = jnp.linalg.norm(features, axis=1, keepdims=True)
+    return features / jnp.maximum(length, 1e-12)
