@@ -41,7 +41,7 @@ def test_a_linear_probe_ends_at_the_logistic_regression(batch_size):
     options = dataclasses.replace(OPTIONS, batch_size=batch_size)
     given = jnp.asarray(features), jnp.asarray(labels)
     grid, probes = linear_probe.train(*given, CLASSES, options, seed=0)
-    logits = np.asarray(grid.logits(probes, given[0]))[0]
+    logits = np.asarray(grid.logits(probes.params, given[0]))[0]
     model = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(features, labels)
     optimum = loss(np.log(model.predict_proba(features)), labels)
     assert 0.2 < optimum < 0.9 * np.log(CLASSES)

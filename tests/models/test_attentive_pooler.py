@@ -55,7 +55,7 @@ def pooler_params(model, heads) -> dict[str, Any]:
         linears = {n: split(getattr(layer.self_attn, x), heads) for n, x in names.items()}
         params[f"block_{i}"] = {
             "attention_norm_0": norm(layer.layer_norm1),
-            "attention_0": {**linears, "out": out},
+            "attention_0": {**linears, "key": {"kernel": linears["key"]["kernel"]}, "out": out},
             "mlp_norm": norm(layer.layer_norm2),
             "mlp_in": weights(layer.mlp.fc1),
             "mlp_out": weights(layer.mlp.fc2),

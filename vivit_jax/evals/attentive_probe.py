@@ -80,7 +80,7 @@ class AttentiveProbe:
         options, encoder = experiment.probe, objective.encoder  # type: ignore[attr-defined]
         sharding.check_batch("config.probe.batch_size", options.batch_size, mesh)
         self._options, self._seed, self._sources = options, experiment.seed, sources
-        self._strict, self._mesh, self._encoder = experiment.eval.strict, mesh, encoder
+        self._strict, self._whole = experiment.eval.strict, sharding.replicated(mesh)
         self._frozen = FrozenEncoder(
             encoder,
             experiment.data,
@@ -97,6 +97,12 @@ class AttentiveProbe:
         drawn = np.random.default_rng([self._seed, _BATCHES]).permutation(np.flatnonzero(~choosing))
         starts = range(0, len(drawn), options.batch_size)
         self._fitted = [drawn[start : start + options.batch_size] for start in starts]
+        head = Head(len(sources.label_map), encoder.dims.heads, options.depth)
+        steps = len(self._fitted) * options.attentive_epochs
+        self._grid = ProbeGrid(head, options, steps, self._seed)
+        # Compiled once, however often the encoder is judged.
+        self._step = jax.jit(self._train_step, donate_argnums=0, out_shardings=self._whole)
+        self._tell = jax.jit(self._scores, out_shardings=self._whole)
 
     @property
     def results(self) -> Sequence[str]:
@@ -111,25 +117,12 @@ class AttentiveProbe:
         """
         del folder
         start = time.perf_counter()
-        encoder, options, bad = params["encoder"], self._options, []
-        shape = self._frozen.shape(encoder)
-        head = Head(len(self._sources.label_map), self._encoder.dims.heads, options.depth)
-        steps = len(self._fitted) * options.attentive_epochs
-        grid = ProbeGrid(head, options, steps, self._seed)
-        probes, fitted = self._train(grid, encoder, shape, workdir)
-        tried, labels = self._judge(grid.logits, probes, encoder, self._choosing, "train", workdir)
-        chosen = grid.choose(tried, labels)
-        best = jax.tree.map(lambda x: x[chosen.place], probes.params)
-        source = self._sources.eval
-        scores, held_out = self._judge(
-            lambda best, x: grid.logits_of(best, x)[None],
-            best,
-            encoder,
-            source,
-            "eval",
-            workdir,
-            bad,
-        )
+        encoder, source, bad = params["encoder"], self._sources.eval, []
+        probes, fitted = self._train(encoder, workdir)
+        tried, labels = self._judge(probes.params, encoder, self._choosing, "train", workdir)
+        chosen = self._grid.choose(tried, labels)
+        best = jax.tree.map(lambda x: x[chosen.place][None], probes.params)
+        scores, held_out = self._judge(best, encoder, source, "eval", workdir, bad)
         lost = len(source) - len(held_out)
         warn_of_lost(lost, len(source), workdir)
         if self._strict:
@@ -141,19 +134,22 @@ class AttentiveProbe:
             f"{NAME}_seconds": round(time.perf_counter() - start, 2),
         }
 
-    def _train(
-        self, grid: ProbeGrid, encoder: Any, shape: tuple[int, ...], workdir: pathlib.Path
-    ) -> tuple[Probes, int]:
+    def _train_step(self, probes: Probes, batch: Batch) -> tuple[Probes, jax.Array]:
+        """Returns the probes after a batch, and how many videos it had."""
+        seen = batch["valid"] & (batch["index"] >= 0)
+        labels, weights = first_head(batch["label"]), seen.astype(jnp.float32)
+        return self._grid.step(probes, batch["features"], labels, weights), seen.sum()
+
+    def _scores(self, params: Any, batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Returns the logits of a batch [G B K], its labels, and which of them count."""
+        seen = batch["valid"] & (batch["index"] >= 0)
+        return self._grid.logits(params, batch["features"]), first_head(batch["label"]), seen
+
+    def _train(self, encoder: Any, workdir: pathlib.Path) -> tuple[Probes, int]:
         """Returns the trained probes, and how many videos they were trained on."""
-        whole = sharding.replicated(self._mesh)
-        probes = jax.jit(lambda: grid.init(jnp.zeros((1, *shape))), out_shardings=whole)()
-
-        def step(probes: Probes, batch: Batch) -> tuple[Probes, jax.Array]:
-            seen = batch["valid"] & (batch["index"] >= 0)
-            labels, weights = first_head(batch["label"]), seen.astype(jnp.float32)
-            return grid.step(probes, batch["features"], labels, weights), seen.sum()
-
-        taken = jax.jit(step, donate_argnums=0, out_shardings=whole)
+        shape = self._frozen.shape(encoder)
+        init = jax.jit(lambda: self._grid.init(jnp.zeros((1, *shape))), out_shardings=self._whole)
+        probes = init()
         videos = sum(len(batch) for batch in self._fitted)
         needed = 4e-9 * videos * np.prod(shape)
         keep = needed <= self._options.cache
@@ -168,7 +164,7 @@ class AttentiveProbe:
             read = self._epoch(encoder, epoch, kept if keep else None, workdir)
             with contextlib.closing(read) as batches:
                 for batch in batches:
-                    probes, count = taken(probes, batch)
+                    probes, count = self._step(probes, batch)
                     jax.block_until_ready(counts[-1:])  # two in flight at most
                     counts.append(count)
                     progress.look(len(counts))
@@ -202,8 +198,7 @@ class AttentiveProbe:
 
     def _judge(
         self,
-        logits: Any,
-        probes: Any,
+        params: Any,
         encoder: Any,
         source: Source,
         split: str,
@@ -211,17 +206,11 @@ class AttentiveProbe:
         bad: list[dict[str, str]] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the logits [G N K] and the labels [N] of the videos that can be read."""
-
-        def judge(probes: Any, batch: Batch) -> Any:
-            seen = batch["valid"] & (batch["index"] >= 0)
-            return logits(probes, batch["features"]), first_head(batch["label"]), seen
-
-        judged = jax.jit(judge, out_shardings=sharding.replicated(self._mesh))
         parts = []
         read = self._frozen.batches(encoder, source, split, workdir, bad)
         with contextlib.closing(read) as batches:
             for batch in batches:
-                parts.append([np.asarray(x) for x in judged(probes, batch)])
+                parts.append([np.asarray(x) for x in self._tell(params, batch)])
         scores = np.concatenate([part[0] for part in parts], axis=1)
         labels, seen = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
         return scores[:, seen], labels[seen]

@@ -49,10 +49,10 @@ def judge(
     fitted, labels = ready(known.features[~choosing]), known.labels[~choosing]
     grid, probes = train(fitted, jnp.asarray(labels), classes, options, seed)
     logits = jax.jit(grid.logits)
-    tried = np.asarray(logits(probes, ready(known.features[choosing])))
+    tried = np.asarray(logits(probes.params, ready(known.features[choosing])))
     chosen = grid.choose(tried, known.labels[choosing])
-    best = jax.tree.map(lambda x: x[chosen.place], probes.params)
-    scores = np.asarray(jax.jit(grid.logits_of)(best, ready(held_out.features)))
+    best = jax.tree.map(lambda x: x[chosen.place][None], probes.params)
+    scores = np.asarray(logits(best, ready(held_out.features)))[0]
     return results_of(NAME, scores, held_out.labels, chosen)
 
 

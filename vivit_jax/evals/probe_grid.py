@@ -109,14 +109,13 @@ class ProbeGrid:
         params, adam = jax.vmap(update)(probes.params, probes.adam, rates, own_decays)
         return Probes(params, adam, probes.step + 1)
 
-    def logits(self, probes: Probes, features: Float[Array, "B ..."]) -> Float[Array, "G B K"]:
-        """Returns what every probe makes of features."""
-        return jax.vmap(lambda params: self.logits_of(params, features))(probes.params)
+    def logits(self, params: Any, features: Float[Array, "B ..."]) -> Float[Array, "G B K"]:
+        """Returns what probes make of features; all of the grid, or some of it."""
 
-    def logits_of(self, params: Any, features: Float[Array, "B ..."]) -> Float[Array, "B K"]:
-        """Returns what one probe makes of features."""
-        logits: Any = self._probe.apply({"params": params}, features)
-        return logits
+        def of_one(params: Any) -> Any:
+            return self._probe.apply({"params": params}, features)
+
+        return jax.vmap(of_one)(params)
 
     def choose(self, logits: Float[np.ndarray, "G N K"], labels: Int[np.ndarray, " N"]) -> Chosen:
         """Returns the probe of the highest top-1 and, where several have it, the lowest loss."""

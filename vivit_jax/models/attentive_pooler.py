@@ -21,6 +21,8 @@ from vivit_jax.models.layers import GELUS, Block, Dense, dense_init
 class AttentivePooler(nn.Module):
     """Pools the tokens of a clip, or of several, into one vector.
 
+    No key has a bias: softmax takes it out again.
+
     Attributes:
       heads: of attention; divides the tokens' width.
       depth: self-attention blocks before the one that pools; they know no positions.
@@ -50,7 +52,7 @@ class AttentivePooler(nn.Module):
                 dropout=0.0,
                 attention_dropout=0.0,
                 drop_path_rescaled=True,
-                key_bias=True,
+                key_bias=False,
                 dtype="float32",
                 name=f"block_{i}",
             )
@@ -63,10 +65,7 @@ class AttentivePooler(nn.Module):
 
 
 class Gather(nn.Module):
-    """Cross-attention of one query that all examples share, with a norm before keys and values.
-
-    Keys have no bias: softmax takes it out again.
-    """
+    """Cross-attention of one query that all examples share, with a norm before keys and values."""
 
     heads: int
     norm_eps: float
