@@ -7,8 +7,8 @@ r"""Pretrains without labels on the quickstart's videos, then shows what the fro
 The argument is the arrangement, joint or factorised_encoder; `,finetune` after it learns the labels
 with the same encoder instead, from init_from or, without it, from random weights. A token's places
 are hidden anew in every slot, so that most of what is hidden can be seen a moment earlier or
-later, moved: to fill it in is to know the motion. Rotary positions make "there, a moment before" one and
-the same for every token, which is what lets minutes suffice.
+later, moved: to fill it in is to know the motion. Rotary positions make "a moment before, there"
+one and the same for every token, which is what lets minutes suffice.
 """
 
 from vivit_jax.recipe import choose_row, experiment

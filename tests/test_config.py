@@ -95,6 +95,11 @@ def test_an_option_that_may_be_none_takes_none_or_its_type():
         ({"optim": {"unit": "step"}}, r"config\.optim\.unit = 'step'.*steps, epochs.*'steps'\?"),
         ({"eval": {"split": "val"}}, r"config\.eval\.split = 'val'; expected one of eval, train"),
         ({"eval": {"average": "mean"}}, r"config\.eval\.average = 'mean'; .* softmax, logits"),
+        ({"probe": {"learning_rates": ()}}, r"probe\.learning_rates = \(\); expected one or more"),
+        ({"probe": {"weight_decays": (-1.0,)}}, r"probe\.weight_decays = \(-1.0,\); expected one"),
+        ({"probe": {"chosen_by": 1.0}}, r"config\.probe\.chosen_by = 1.0 is not in \(0, 1\)\."),
+        ({"probe": {"crops": 2}}, r"config\.probe\.crops = 2; expected 1 or 3\."),
+        ({"probe": {"temperature": 0.0}}, r"config\.probe\.temperature = 0.0 is not above 0\."),
     ],
 )
 def test_what_does_not_exist_is_refused_with_what_does(sections, message):
@@ -116,6 +121,9 @@ def test_what_does_not_exist_is_refused_with_what_does(sections, message):
         ("train", "keep", 0),
         ("train", "evaluate_every", -1),
         ("eval", "batch_size", -1),
+        ("probe", "clips", 0),
+        ("probe", "depth", -1),
+        ("probe", "neighbours", 0),
     ],
 )
 def test_limits_are_held(section, name, value):

@@ -10,15 +10,15 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "vivit_jax"
 FLOORS = (  # each part imports its own floor and those below
     {"errors"},
-    {"config", "sharding", "metrics", "checkpoint", "processes", "host_tensorflow"},
+    {"config", "sharding", "metrics", "checkpoint", "processes", "host_tensorflow", "terminal"},
     {"data", "models", "optim", "fitting", "report", "film", "feed"},
     {"objectives"},
     {"train_step", "recipe"},
-    {"transfer"},
+    {"restore", "transfer"},
     {"evals"},
     {"run"},
     {"train"},
-    {"main", "predict"},
+    {"main", "predict", "features"},
 )
 FLOOR = {part: i for i, parts in enumerate(FLOORS) for part in parts}
 NEVER = {  # within a floor, or well below
@@ -64,7 +64,7 @@ def test_imports_only_downward(path):
         ("vivit_jax.train_step, vivit_jax.models, vivit_jax.objectives", ("tensorflow",)),
         ("vivit_jax.optim, vivit_jax.sharding, vivit_jax.data.augment", ("tensorflow",)),
         ("vivit_jax.train, vivit_jax.predict, vivit_jax.recipe", ("tensorflow", "matplotlib")),
-        ("vivit_jax.config, vivit_jax.processes", ("jax", "tensorflow")),
+        ("vivit_jax.config, vivit_jax.processes, vivit_jax.features", ("jax", "tensorflow")),
     ],
 )
 def test_what_needs_no_library_does_not_load_it(module, forbidden):

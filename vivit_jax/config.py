@@ -364,6 +364,8 @@ def _check_probe(probe: Probe) -> None:
         raise InputError(f"config.probe.learning_rates = {rates}; expected one or more, above 0.")
     if not decays or min(decays) < 0:
         raise InputError(f"config.probe.weight_decays = {decays}; expected one or more, none < 0.")
+    if probe.crops not in (1, 3):
+        raise InputError(f"config.probe.crops = {probe.crops}; expected 1 or 3.")
     if not 0 < probe.chosen_by < 1:
         raise InputError(f"config.probe.chosen_by = {probe.chosen_by} is not in (0, 1).")
     if not probe.temperature > 0:

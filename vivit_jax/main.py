@@ -11,7 +11,6 @@ cannot be used.
 import argparse
 import importlib.machinery
 import importlib.util
-import logging
 import os
 import pathlib
 import re
@@ -23,6 +22,7 @@ from typing import Any
 from vivit_jax import config
 from vivit_jax.errors import InputError
 from vivit_jax.processes import join
+from vivit_jax.terminal import speak
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -37,16 +37,6 @@ def main(arguments: Sequence[str]) -> None:
     absl_logging.set_verbosity(absl_logging.WARNING)
     speak(jax.process_index() == 0)
     train.run(experiment, workdir)
-
-
-def speak(first_process: bool) -> None:
-    """Lets our modules log to the terminal; from libraries and other processes only warnings."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    own = logging.getLogger("vivit_jax")
-    own.addHandler(handler)
-    own.setLevel(logging.INFO if first_process else logging.WARNING)
-    own.propagate = False
 
 
 def parse(arguments: Sequence[str]) -> tuple[config.Experiment, pathlib.Path]:

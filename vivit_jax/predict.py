@@ -15,7 +15,6 @@ import concurrent.futures
 import contextlib
 import json
 import pathlib
-import signal
 import sys
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
@@ -27,6 +26,7 @@ from vivit_jax.data.geometry import Geometry
 from vivit_jax.data.pool import DecodeFailure, DecodePool, cores
 from vivit_jax.data.worker import Task
 from vivit_jax.errors import InputError
+from vivit_jax.terminal import run
 
 Judge = Callable[[np.ndarray], np.ndarray]  # uint8 [V T H W 3] to probabilities [K]
 
@@ -68,42 +68,35 @@ def load(
       folder: a run's workdir, or WORKDIR/checkpoints/STEP for another step than the newest.
 
     Raises:
-      InputError: there is no checkpoint.
+      InputError: there is no checkpoint, or it predicts nothing.
     """
     import jax
 
-    from vivit_jax import recipe
-    from vivit_jax.checkpoint import Checkpoints, locate
+    from vivit_jax import recipe, restore
     from vivit_jax.data.labels import read_label_maps
     from vivit_jax.data.pipeline import eval_views
     from vivit_jax.evals.multi_view import view_scores
 
-    workdir, step = locate(folder)
-    experiment = recipe.read_config(workdir)
-    label_maps = read_label_maps(workdir)
+    saved = restore.find(folder)
+    experiment = saved.experiment
+    label_maps = read_label_maps(saved.workdir)
     objective = recipe.build_objective(experiment, label_maps)
     if not hasattr(objective, "predict"):
         raise InputError(
-            f"{workdir} holds a run of objective {experiment.objective['name']!r}, which learns no "
-            "labels; fine-tune it with objective 'classify' and config.init_from first."
+            f"{saved.workdir} holds a run of config.objective.name = "
+            f"{experiment.objective['name']!r}, which predicts nothing of labels; "
+            "python -m vivit_jax.features gives what its encoder makes of videos."
         )
     views = eval_views(
         experiment.data, experiment.eval.clips, experiment.eval.crops, experiment.eval.resize
     )
-    data = experiment.data
-    shape = (1, data.frames, data.image_size, data.image_size, 3)
-    clip = {"video": jax.ShapeDtypeStruct(shape, np.uint8)}
 
-    def init(clip: dict[str, jax.Array]) -> Any:
-        return objective.init(jax.random.key(0), clip, method="predict")["params"]
+    def init(clip: jax.Array) -> Any:
+        return objective.init(jax.random.key(0), {"video": clip}, method="predict")["params"]
 
-    name = "average" if experiment.optim.average else "params"
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    target = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), jax.eval_shape(init, clip)
-    )
-    with Checkpoints(workdir, read_only=True) as checkpoints:
-        params = checkpoints.restore(checkpoints.find(step), {name: target})[name]
+    shapes = jax.eval_shape(init, restore.clip_of(experiment.data))
+    params = restore.read_params(saved, shapes, place)
     scores = jax.jit(lambda video: view_scores(objective, params, video, experiment.eval))
     return lambda pixels: np.asarray(scores(pixels[None])[0]), views, label_maps
 
@@ -154,18 +147,5 @@ def table(video: str, found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def run() -> int:
-    """Returns main's exit code; Ctrl-C and a closed pipe end the process without a traceback."""
-    # A file's name need not be text.
-    sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[attr-defined]
-    try:
-        return main()
-    except (KeyboardInterrupt, BrokenPipeError) as stop:
-        number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGPIPE
-        signal.signal(number, signal.SIG_DFL)  # so a shell's loop ends too, and no library's
-        signal.raise_signal(number)  # threads crash an interpreter that is ending
-        return 128 + number
-
-
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(run(main))

@@ -23,8 +23,15 @@ _COUNTED = 20  # most classes whose cells show their counts
 _NAMED = 60  # most classes whose names stand at the axes
 _LETTERS = 32  # of a name; longer ones are cut
 _DOTS = 120  # per inch
-_RESULTS = ("top1", "top5", "mean_average_precision")  # shares from 0 to 1
-_RESULT_INKS = ("#2f855a", "#999999", "#805ad5")
+_RESULTS = {  # shares from 0 to 1
+    "top1": "#2f855a",
+    "top5": "#999999",
+    "mean_average_precision": "#805ad5",
+    "linear_probe_top1": "#2f855a",
+    "attentive_probe_top1": "#805ad5",
+    "knn_top1": "#b7791f",
+    "retrieval_recall_at_1": "#999999",
+}
 _INK, _BLUE, _ORANGE = "#333333", "#2b6cb0", "#dd6b20"
 
 
@@ -39,7 +46,7 @@ def write_confusion(
       names: of the classes.
     """
     rows = [[name, *row] for name, row in zip(names, matrix.tolist(), strict=True)]
-    _write_csv(folder / "confusion.csv", [["true / predicted", *names], *rows])
+    write_csv(folder / "confusion.csv", [["true / predicted", *names], *rows])
     _write_png(folder / "confusion.png", _draw_confusion(matrix, names))
 
 
@@ -68,7 +75,7 @@ def write_classes(
         shares["average_precision"] = average_precision
     columns = [[f"{share:.4f}" for share in column] for column in shares.values()]
     rows = zip(names, support.tolist(), *columns, strict=True)
-    _write_csv(folder / "classes.csv", [["label", "videos", *shares], *rows])
+    write_csv(folder / "classes.csv", [["label", "videos", *shares], *rows])
 
 
 def write_scores(
@@ -102,7 +109,7 @@ def write_scores(
             best = int(of_head[i].argmax())
             row += ["|".join(names[int(k)] for k in own), names[best], f"{of_head[i, best]:.4f}"]
         rows.append(row)
-    _write_csv(folder / "videos.csv", [["video", *header], *rows])
+    write_csv(folder / "videos.csv", [["video", *header], *rows])
 
 
 def write_curves(folder: pathlib.Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -131,11 +138,11 @@ def write_curves(folder: pathlib.Path, records: Iterable[Mapping[str, Any]]) -> 
         right.spines[["top", "left"]].set_visible(False)
         right.set_ylim(0, 1.02)
         right.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-        for (key, (steps, values)), colour in zip(results.items(), _RESULT_INKS, strict=True):
+        for key, (steps, values) in results.items():
             if steps:
                 label = f"{key.replace('_', ' ')}"
-                right.plot(steps, values, "o", color=colour, markersize=5, label=label)
-        figure.legend(loc="outside upper right", ncols=len(results), frameon=False)
+                right.plot(steps, values, "o", color=_RESULTS[key], markersize=5, label=label)
+        figure.legend(loc="outside upper right", ncols=4, frameon=False)
     _write_png(folder / "curves.png", figure)
 
 
@@ -202,7 +209,7 @@ def _draw_confusion(matrix: Int[np.ndarray, "K K"], names: Sequence[str]) -> "Fi
     return figure
 
 
-def _write_csv(file: pathlib.Path, rows: Iterable[Iterable[Any]]) -> None:
+def write_csv(file: pathlib.Path, rows: Iterable[Iterable[Any]]) -> None:
     """Writes a table in UTF-8; names of files and folders that are no text stay what they are."""
     with (
         replacing(file) as new,
@@ -219,7 +226,7 @@ def _write_png(file: pathlib.Path, figure: "Figure") -> None:
 
 @contextmanager
 def replacing(file: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a name to write to, which becomes the file when all went well."""
+    """Yields a name to write to, which becomes the file when all went well; makes its folder."""
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_name(f".{file.name}.{os.getpid()}")
     try:

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_leaves_with_path, tree_map_with_path
 
-from vivit_jax import recipe
-from vivit_jax.checkpoint import Checkpoints, locate
+from vivit_jax import recipe, restore
+from vivit_jax.checkpoint import Checkpoints
 from vivit_jax.errors import InputError
 from vivit_jax.fitting import Source, differences, fit
 from vivit_jax.models.positions import Axes
@@ -73,13 +73,11 @@ def read_run(folder: str) -> Source:
       InputError: there is no such run or checkpoint.
     """
     try:
-        workdir, step = locate(pathlib.Path(folder))
-        experiment = recipe.read_config(workdir)
-        with Checkpoints(workdir, read_only=True) as checkpoints:
-            step = checkpoints.find(step)
-            kept = "average" if experiment.optim.average else "params"
-            shapes = checkpoints.shapes(step)[kept]
-            arrays = checkpoints.read(step, {kept: {"encoder": shapes["encoder"]}})[kept]
+        saved = restore.find(pathlib.Path(folder))
+        kept, experiment = saved.weights, saved.experiment
+        with Checkpoints(saved.workdir, read_only=True) as checkpoints:
+            shapes = checkpoints.shapes(saved.step)[kept]
+            arrays = checkpoints.read(saved.step, {kept: {"encoder": shapes["encoder"]}})[kept]
     except InputError as error:
         raise InputError(f"config.init_from = {folder!r}: {error}") from error
     encoder: Any = recipe.build(recipe.MODELS, experiment.model, "config.model")
@@ -87,7 +85,7 @@ def read_run(folder: str) -> Source:
     paths = [path_of(keys) for keys, _ in tree_leaves_with_path(shapes)]
     which = "the average of weights" if kept == "average" else "the weights"
     return Source(
-        where=f"{which} of {workdir}, step {step}",
+        where=f"{which} of {saved.workdir}, step {saved.step}",
         params={path_of(keys): x for keys, x in tree_leaves_with_path(arrays)},
         axes=encoder.grid(data.frames, data.image_size, data.image_size),
         model=experiment.model,

@@ -1,0 +1,287 @@
+"""Writes what a trained encoder makes of videos: an array a video.
+
+    python -m vivit_jax.features --checkpoint WORKDIR [--out DIR] [VIDEO, FOLDER or LIST]...
+
+Without videos, those of the run itself. A folder gives all videos below it; a list (.txt, .csv,
+.tsv) has a path a line, or `path label` lines. Each DIR/NAME.npy is float32: the mean over the
+video's views [D]; with --views the summary of each view [V D], with --tokens the tokens of each
+[V N D]. DIR/index.csv tells which file is whose, with its label and split where they are known; an
+id is the run's own, or the absolute path of a video that was named.
+
+What is there already is not made again, so a command that was stopped goes on. Any objective will
+do, and where the run keeps an average of weights, that is what is used. Exit codes: 0 all videos
+were read, 1 some were not (DIR/bad_videos.jsonl), 2 something that was given cannot be used; 130
+after Ctrl-C.
+"""
+
+import argparse
+import contextlib
+import csv
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import pathlib
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from vivit_jax.data.lists import VIDEO_EXTENSIONS, read_lines, read_list
+from vivit_jax.data.sources import Example, Listed
+from vivit_jax.errors import InputError
+from vivit_jax.metrics import Progress
+from vivit_jax.processes import join
+from vivit_jax.report import replacing, write_csv
+from vivit_jax.terminal import run, speak
+
+if TYPE_CHECKING:  # JAX takes long to import, and --help needs none of it
+    from vivit_jax.evals.frozen import FrozenEncoder
+    from vivit_jax.restore import Saved
+
+INDEX, ABOUT = "index.csv", "features.json"
+HEADER = ("id", "file", "label", "split")
+LISTS = (".txt", ".csv", ".tsv")
+_LETTERS = 80  # of an id that its file's name shows
+
+
+class Video(NamedTuple):
+    """A video that is wanted; label and split are empty where they are not known."""
+
+    id: str
+    path: str | bytes
+    label: str = ""
+    split: str = ""
+
+    @property
+    def file(self) -> str:
+        """The name of its array: safe on any disk, and no other video's."""
+        identity = self.id.encode("utf-8", "surrogateescape")
+        shown = re.sub(r"[^A-Za-z0-9._-]+", "_", os.path.splitext(self.id)[0])[-_LETTERS:]
+        return f"{shown.strip('._')}-{hashlib.blake2b(identity, digest_size=8).hexdigest()}.npy"
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """Its line of the index."""
+        return (self.id, self.file, self.label, self.split)
+
+
+def main() -> int:
+    """Runs the command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vivit_jax.features",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("videos", nargs="*", metavar="VIDEO", help="or a folder, or a list")
+    parser.add_argument("--checkpoint", required=True, help="a run's workdir, or a step's folder")
+    parser.add_argument("--out", help="folder to write to; WORKDIR/features/STEP-KIND")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--views", action="store_const", dest="kind", const="views")
+    kinds.add_argument("--tokens", action="store_const", dest="kind", const="tokens")
+    parser.add_argument("--clips", type=int, help="a video; the run's probe.clips")
+    parser.add_argument("--crops", type=int, choices=(1, 3), help="a clip; the run's probe.crops")
+    arguments = parser.parse_args()
+    if arguments.clips is not None and arguments.clips < 1:
+        parser.error(f"--clips is {arguments.clips}; expected at least 1")
+    try:
+        return extract(arguments)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def extract(arguments: argparse.Namespace) -> int:
+    """Writes the features that a command line asks for; returns the exit code.
+
+    Raises:
+      InputError: something that was given cannot be used.
+    """
+    join()
+    import jax
+    from absl import logging as absl_logging
+
+    from vivit_jax import config, restore, sharding
+    from vivit_jax.evals.frozen import FrozenEncoder
+
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    first_process = jax.process_index() == 0
+    speak(first_process)
+    saved = restore.find(pathlib.Path(arguments.checkpoint))
+    data, probe = saved.experiment.data, saved.experiment.probe
+    kind = arguments.kind or "summary"
+    clips, crops = arguments.clips or probe.clips, arguments.crops or probe.crops
+    views = {"clips": clips, "crops": crops, "resize": saved.experiment.eval.resize}
+    videos = named(arguments.videos, data.labels) if arguments.videos else own(saved)
+    out = pathlib.Path(arguments.out or saved.workdir / f"features/{saved.step:08d}-{kind}")
+    about = {"checkpoint": str(saved.workdir), "step": saved.step, "weights": saved.weights}
+    agree(out.absolute() / ABOUT, {**about, "kind": kind, **views}, write=first_process)
+
+    missing = [video for video in videos if not (out / video.file).exists()]
+    try:
+        if missing:
+            mesh = sharding.make_mesh(config.Mesh())  # whatever the run's was
+            parts = sharding.batch_parts(mesh)
+            wanted = min(data.batch_size / (clips * crops), len(missing))
+            views["batch_size"] = math.ceil(wanted / parts) * parts
+            encoder, params = restore.read_encoder(saved, sharding.replicated(mesh))
+            data = dataclasses.replace(data, labels="single")  # none is read
+            frozen = FrozenEncoder(encoder, data, mesh, **views, kind=kind)
+            write(frozen, params, missing, out, first_process)
+    finally:
+        if first_process:
+            write_index(out / INDEX, [v for v in videos if (out / v.file).exists()])
+    return tell(videos, out) if first_process else 0
+
+
+def tell(videos: Sequence[Video], out: pathlib.Path) -> int:
+    """Says how many of the videos have an array; returns the exit code."""
+    there = sum((out / video.file).exists() for video in videos)
+    print(f"{there} of {len(videos)} videos are in {out}, listed in {INDEX}.")
+    if there == len(videos):
+        return 0
+    print(f"Those that could not be read are listed in {out}/bad_videos.jsonl.", file=sys.stderr)
+    return 1
+
+
+def named(arguments: Sequence[str], labels: str) -> list[Video]:
+    """Returns the videos of a command line, each once, in order.
+
+    Args:
+      arguments: videos, folders and lists.
+      labels: data.labels, by which lists are read.
+
+    Raises:
+      InputError: a folder or a list has none.
+    """
+    found: dict[str, Video] = {}
+    for argument in arguments:
+        path = os.path.abspath(argument)
+        if os.path.isdir(path):
+            videos = [Video(file, file) for file in below(path)]
+        elif path.lower().endswith(LISTS):
+            videos = listed(path, labels)
+        else:
+            videos = [Video(path, path)]
+        for video in videos:
+            found.setdefault(video.id, video)
+    return list(found.values())
+
+
+def below(folder: str) -> list[str]:
+    """Returns the paths of all videos below a folder, sorted."""
+    paths = [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names]
+    videos = sorted(path for path in paths if path.lower().endswith(tuple(VIDEO_EXTENSIONS)))
+    if not videos:
+        raise InputError(
+            f"No videos below {folder}; expected files of these kinds: "
+            f"{' '.join(sorted(VIDEO_EXTENSIONS))}."
+        )
+    return videos
+
+
+def listed(file: str, labels: str) -> list[Video]:
+    """Returns the videos of a list, with or without labels; paths start at its folder.
+
+    Raises:
+      InputError: it lists none, or has lines that do not parse.
+    """
+    lines = [line for _, line in read_lines(file)]
+    if lines and all(line.lower().endswith(tuple(VIDEO_EXTENSIONS)) for line in lines):
+        rows = [(line, "") for line in lines]
+    else:
+        rows = [(row.path, "|".join(row.labels)) for row in read_list(file, labels)]
+    base = os.path.dirname(file)
+    paths = [(os.path.normpath(os.path.join(base, path)), label) for path, label in rows]
+    return [Video(path, path, label) for path, label in paths]
+
+
+def own(saved: "Saved") -> list[Video]:
+    """Returns the videos of the run itself, of both splits."""
+    from vivit_jax.run import open_videos
+
+    _, sources = open_videos(saved.experiment, saved.workdir)
+    videos = []
+    for split, source in (("train", sources.train), ("eval", sources.eval)):
+        for example in map(source.example, range(len(source))):
+            labels = np.atleast_1d(example.label).tolist()
+            maps = sources.label_maps
+            maps = maps if len(maps) > 1 else maps * len(labels)
+            names = "|".join(names[label] for names, label in zip(maps, labels, strict=True))
+            videos.append(Video(example.id, example.video, names, split))
+    return videos
+
+
+def agree(file: pathlib.Path, about: dict[str, Any], write: bool) -> None:
+    """Makes the folder of the features and writes down how they are made.
+
+    Args:
+      file: for that.
+      about: what decides a video's features.
+      write: whether this process does.
+
+    Raises:
+      InputError: the folder has features that were made otherwise, or cannot be written into.
+    """
+    if file.exists():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        changed = [
+            f"{name} was {before.get(name)!r} and is {value!r}"
+            for name, value in about.items()
+            if before.get(name) != value
+        ]
+        if changed:
+            raise InputError(
+                f"{file.parent} holds other features: {'; '.join(changed)}. Give another --out."
+            )
+    elif write:
+        try:
+            with replacing(file) as new:
+                new.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"--out={file.parent} cannot be written into: {error}.") from error
+
+
+def write(
+    frozen: "FrozenEncoder", params: Any, videos: Sequence[Video], out: pathlib.Path, active: bool
+) -> None:
+    """Encodes videos and writes an array for each that can be read.
+
+    Args:
+      frozen: encodes them.
+      params: of the encoder.
+      videos: as many as there are.
+      out: where the arrays and bad_videos.jsonl go.
+      active: False for a process that only encodes its share.
+    """
+    source = Listed([Example(video.id, video.path, 0) for video in videos])
+    progress = Progress("encoding", len(videos))
+    done = 0
+    with contextlib.closing(frozen.batches(params, source, "features", out)) as batches:
+        for batch in batches:
+            rows = {name: np.asarray(value) for name, value in batch.items() if name != "label"}
+            done += int((rows["index"] >= 0).sum())
+            for place in np.flatnonzero(rows["valid"] & (rows["index"] >= 0)) if active else ():
+                video = videos[rows["index"][place]]
+                with replacing(out / video.file) as new, new.open("wb") as file:
+                    np.save(file, rows["features"][place])
+            progress.look(done)
+
+
+def write_index(file: pathlib.Path, videos: Iterable[Video]) -> None:
+    """Writes which array is whose, and keeps the lines of other videos that have one."""
+    rows = {}
+    if file.exists():
+        with file.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
+            before = list(csv.reader(lines))[1:]
+        rows = {row[0]: row for row in before if (file.parent / row[1]).exists()}
+    rows |= {video.id: list(video.row) for video in videos}
+    write_csv(file, [HEADER, *rows.values()])
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
