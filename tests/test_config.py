@@ -55,6 +55,11 @@ def test_a_wrong_value_in_a_tuple_is_named_by_its_place():
         parse(data={"crop_area": (0.5, "x")})
 
 
+@pytest.mark.parametrize("given", [("knn,retrieval",), ("knn", "retrieval")])
+def test_names_with_commas_are_several(given):
+    assert parse(eval={"evaluators": given}).eval.evaluators == ("knn", "retrieval")
+
+
 def test_a_tuple_of_another_length_is_refused():
     with pytest.raises(InputError, match=r"crop_area = \(0.5,\); expected 2 values .*a number"):
         parse(data={"crop_area": (0.5,)})

@@ -436,6 +436,8 @@ def convert(value: Any, kind: Any, where: str) -> Any:
             return {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
         raise InputError(f"{where} = {value!r}; expected a section.")
     if origin is tuple and isinstance(value, list | tuple):
+        if args[0] is str and len(value) == 1 and isinstance(value[0], str):
+            value = value[0].split(",")  # as names on a command line come
         kinds = [args[0]] * len(value) if args[-1] is Ellipsis else args
         if len(kinds) == len(value):
             pairs = enumerate(zip(value, kinds, strict=True))

@@ -18,6 +18,7 @@ from vivit_jax.errors import InputError
 from vivit_jax.evals import EVALUATORS
 from vivit_jax.evals.attentive_probe import AttentiveProbe
 from vivit_jax.evals.by_summary import BySummary
+from vivit_jax.run import make_evaluators
 
 NAMES = ("left", "right")
 VIDEOS, BAD = 10, 3
@@ -120,6 +121,14 @@ def test_what_cannot_be_judged_is_refused(sources, name):
         made(dataclasses.replace(EXPERIMENT, eval=seen))
     with pytest.raises(InputError, match="10 training and 0 held-out videos"):
         made(EXPERIMENT, dataclasses.replace(sources, eval=Listed([])))
+
+
+def test_what_encodes_for_several_judges_is_made_once(sources):
+    made = make_evaluators(OBJECTIVE, EXPERIMENT, sources, mesh(1))
+    assert [type(evaluator) for evaluator in made] == [BySummary, AttentiveProbe]
+    names = [name for evaluator in made for name in evaluator.results]
+    assert len(set(names)) == len(names)
+    assert {"linear_probe_top1", "knn_top1", "retrieval_recall_at_1"} <= set(made[0].results)
 
 
 def test_a_strict_evaluation_refuses_an_unreadable_video(sources, params, tmp_path):

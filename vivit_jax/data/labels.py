@@ -1,5 +1,6 @@
 """From the labels that folders and lists hold, names or numbers, to indices and a label map."""
 
+import os
 import pathlib
 import re
 from collections.abc import Sequence
@@ -86,7 +87,9 @@ def keep_label_maps(workdir: pathlib.Path, maps: Sequence[Sequence[str]]) -> Non
                 f"--config.data.label_map={file}, or take another --workdir."
             )
         workdir.mkdir(parents=True, exist_ok=True)
-        file.write_text("".join(f"{name}\n" for name in new), **_ENCODING)
+        whole = file.with_suffix(f".{os.getpid()}")  # another process may be reading the file
+        whole.write_text("".join(f"{name}\n" for name in new), **_ENCODING)
+        os.replace(whole, file)
 
 
 def read_label_maps(workdir: pathlib.Path) -> tuple[tuple[str, ...], ...]:

@@ -61,7 +61,7 @@ class ProbeGrid:
         """
         self._probe, self._steps, self._seed = probe, steps, seed
         pairs = list(itertools.product(options.learning_rates, options.weight_decays))
-        self.rates, self.decays = np.asarray(pairs, np.float32).T
+        self.rates, self.decays = np.asarray(pairs, float).T
         self._adam = optax.scale_by_adam()
 
     def init(self, features: Float[Array, "B ..."]) -> Probes:
@@ -105,7 +105,7 @@ class ProbeGrid:
 
             return jax.tree.map_with_path(change, params, updates), adam
 
-        rates, own_decays = jnp.asarray(self.rates), jnp.asarray(self.decays)
+        rates, own_decays = (jnp.asarray(x, jnp.float32) for x in (self.rates, self.decays))
         params, adam = jax.vmap(update)(probes.params, probes.adam, rates, own_decays)
         return Probes(params, adam, probes.step + 1)
 
