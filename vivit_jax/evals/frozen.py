@@ -22,7 +22,6 @@ from vivit_jax.metrics import Progress
 
 log = logging.getLogger(__name__)
 Batch = dict[str, jax.Array]
-KINDS = ("summary", "views", "tokens")
 
 
 class Encoded(NamedTuple):
