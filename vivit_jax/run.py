@@ -65,7 +65,7 @@ def check_workdir(experiment: config.Experiment, workdir: pathlib.Path) -> None:
     """
     if not (workdir / "config.json").exists():
         return
-    before = recipe.read_config(workdir)
+    before = config.parse(recipe.get_config(str(workdir)).to_dict())  # with options newer than it
     changed = [
         f"config.{section}.{name} was {old.get(name)!r} and is {new.get(name)!r}"
         for section, old, new in (

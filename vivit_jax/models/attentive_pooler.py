@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vivit_jax.models.layers import GELUS, Block, Dense, dense_init
+from vivit_jax.models.layers import GELUS, Block, Dense
 
 
 class AttentivePooler(nn.Module):
@@ -53,6 +53,7 @@ class AttentivePooler(nn.Module):
                 attention_dropout=0.0,
                 drop_path_rescaled=True,
                 key_bias=False,
+                kernel_init="xavier_uniform",
                 dtype="float32",
                 name=f"block_{i}",
             )
@@ -79,7 +80,9 @@ class Gather(nn.Module):
         shape = (self.heads, width // self.heads)
 
         def kernel(key: jax.Array) -> jax.Array:
-            return dense_init(key, (width, width), jnp.float32).reshape(width, *shape)
+            return KERNEL_INITS["xavier_uniform"](0)(key, (width, width), jnp.float32).reshape(
+                width, *shape
+            )
 
         q = Dense(shape, "float32", name="query")(query)[0]
         keys, values = self.param("key_kernel", kernel), self.param("value_kernel", kernel)
