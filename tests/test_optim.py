@@ -399,3 +399,64 @@ def test_layer_decay_is_refused_without_blocks():
 def test_impossible_schedules_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         optim.make_schedule(Optim(**options), steps=10, steps_per_epoch=3.0)
+
+
+def test_rates_are_scaled_by_videos_over_those_they_are_for():
+    options = Optim(learning_rate=1.5e-4, end_learning_rate=1e-5, warmup_from=1e-6, per_videos=256)
+    scaled = optim.scaled(options, 2048)
+    assert scaled.learning_rate == pytest.approx(1.2e-3)
+    assert scaled.end_learning_rate == pytest.approx(8e-5)
+    assert scaled.warmup_from == pytest.approx(8e-6)
+    assert optim.scaled(Optim(learning_rate=0.3), 2048).learning_rate == 0.3
+
+
+def test_v_jepa_s_schedules_end_before_their_horizon():
+    options = Optim(
+        learning_rate=6.25e-4,
+        warmup_from=2e-4,
+        end_learning_rate=1e-6,
+        warmup=12.0,
+        unit="steps",
+        horizon=1.25,
+        weight_decay=0.04,
+        weight_decay_end=0.4,
+        average=0.998,
+        average_end=1.0,
+    )
+    found = rates(options, 90)
+    np.testing.assert_allclose(found[:13], np.linspace(2e-4, 6.25e-4, 13), rtol=1e-5)
+    done = (90 - 12) / (90 * 1.25 - 12)
+    expected = 1e-6 + (6.25e-4 - 1e-6) * 0.5 * (1 + np.cos(np.pi * done))
+    assert found[90] == pytest.approx(expected, rel=1e-5)
+    decay, average = optim.make_weight_decay(options, 90), optim.make_average(options, 90)
+    assert callable(decay)
+    assert callable(average)
+    half = 0.4 + (0.04 - 0.4) * 0.5 * (1 + np.cos(np.pi * 0.4))  # step 45 of 112.5
+    assert [float(decay(step)) for step in (0, 45, 200)] == pytest.approx([0.04, half, 0.4])
+    assert [float(average(step)) for step in (0, 45, 200)] == pytest.approx([0.998, 0.9988, 1.0])
+
+
+def test_a_weight_decay_that_changes_is_applied_as_it_changes():
+    options = Optim(learning_rate=1.0, schedule="constant", weight_decay=0.1, weight_decay_end=0.3)
+    params = {"encoder": {"mlp_in": {"kernel": jnp.ones((2, 2))}}}
+    optimizer = optim.make_optimizer(options, lambda step: jnp.float32(1.0), params, steps=2)
+    state, zeros = optimizer.init(params), jax.tree.map(jnp.zeros_like, params)
+    found = []
+    for _ in range(3):
+        updates, state = optimizer.update(zeros, state, params)
+        found.append(-float(jax.tree.leaves(updates)[0][0, 0]))
+    assert found == pytest.approx([0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"average_end": 1.0}, r"average_end = 1\.0; expected 0, or .* average = 0\.0"),
+        ({"horizon": 0.5}, r"config\.optim\.horizon = 0\.5 is below 1"),
+        ({"per_videos": -1}, r"config\.optim\.per_videos = -1 is below 0"),
+        ({"warmup_from": -1.0}, r"config\.optim\.warmup_from = -1\.0 is below 0"),
+    ],
+)
+def test_impossible_schedules_of_pretraining_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        optim.check(Optim(**options))

@@ -10,6 +10,8 @@ from vivit_jax import config, sharding
 from vivit_jax.data.augment import make_augment
 from vivit_jax.models.video_transformer import CHOICES, VideoTransformer
 from vivit_jax.objectives.classify import Classify
+from vivit_jax.objectives.latent_prediction import LatentPrediction
+from vivit_jax.objectives.masked_pixels import MaskedPixels
 from vivit_jax.train_step import init_state, train_step
 
 SHAPE = (8, 4, 16, 16, 3)
@@ -147,6 +149,59 @@ def test_the_average_follows_the_parameters():
     expected = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, before.params, after.params)
     for a, b in zip(jax.tree.leaves(after.average), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-7)
+
+
+def test_a_teacher_is_the_average_of_the_encoder():
+    encoder = VideoTransformer(size="mu", tubelet=(2, 4, 4), pool="mean", positions="sincos_3d")
+    objective = LatentPrediction(
+        encoder,
+        blocks=(3,),
+        block_scales=(0.2,),
+        predictor_width=16,
+        predictor_heads=2,
+        predictor_depth=1,
+    )
+    batch = make_batch()
+    streams = {"params": jax.random.key(0), "mask": jax.random.key(1)}
+    params = jax.jit(objective.init)(streams, batch)["params"]
+    state = init_state(params, optax.adam(1e-3), True)
+    step = make_step(objective, average=0.9)
+    other = jax.tree.map(lambda x: 1.5 * x, state.average)
+    losses = [
+        float(step(s, batch)[1].metrics["loss"]) for s in (state, state.replace(average=other))
+    ]
+    assert losses[0] != losses[1]
+    # Only what the encoder's average holds is read.
+    other = {**state.average, "predictor": other["predictor"]}
+    again = step(state.replace(average=other), batch)[1].metrics["loss"]
+    assert float(again) == losses[0]
+
+
+def test_an_average_s_decay_may_change_with_the_steps():
+    objective = make_objective()
+    before = make_state(objective, average=0.5).replace(step=jnp.array(3))
+    step = make_step(objective, average=lambda done: 0.25 * done)
+    after, _ = step(before, make_batch())
+    expected = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, before.params, after.params)
+    for a, b in zip(jax.tree.leaves(after.average), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-7)
+
+
+def test_masks_are_drawn_by_step_and_not_by_place():
+    encoder = VideoTransformer(size="mu", tubelet=(2, 4, 4), pool="mean", positions="sincos_3d")
+    objective = MaskedPixels(
+        encoder, mask_ratio=0.5, decoder_width=16, decoder_heads=2, decoder_depth=1
+    )
+    batch = make_batch()
+    streams = {"params": jax.random.key(0), "mask": jax.random.key(1)}
+    params = jax.jit(objective.init)(streams, batch)["params"]
+    state, step = init_state(params, optax.adam(1e-3), False), make_step(objective)
+
+    def loss(state, **changes):
+        return float(step(state, {**batch, **changes})[1].metrics["loss"])
+
+    assert loss(state) == loss(state, position=batch["position"] + 8)
+    assert loss(state) != loss(state.replace(step=jnp.array(1)))
 
 
 def test_augmentation_is_drawn_by_position_and_dropout_by_step():

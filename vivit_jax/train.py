@@ -27,6 +27,7 @@ from vivit_jax.data.augment import make_augment
 from vivit_jax.data.labels import keep_label_maps
 from vivit_jax.data.pipeline import train_batches
 from vivit_jax.errors import InputError
+from vivit_jax.evals.multi_view import MultiView
 from vivit_jax.feed import Feed, feed
 from vivit_jax.metrics import METRICS, RESULTS, SKIPPED, Writer, duration, read_lines
 from vivit_jax.optim import make_average
@@ -211,8 +212,10 @@ def evaluate(run: Run, params: Any, step: int, writer: Writer) -> Results:
     for evaluator in run.evaluators:
         results |= evaluator.run(params, folder, run.workdir)
         writer.write_pictures(step, options.split, getattr(evaluator, "pictures", ()))
-    views = f"{options.clips}x{options.crops}"
-    writer.write(RESULTS, {"step": step, "split": options.split, "views": views, **results})
+    record: dict[str, Any] = {"step": step, "split": options.split}
+    if any(isinstance(evaluator, MultiView) for evaluator in run.evaluators):
+        record["views"] = f"{options.clips}x{options.crops}"
+    writer.write(RESULTS, {**record, **results})
     shown = "  ".join(f"{name} {value:.4g}" for name, value in results.items())
     log.info("Evaluation at step %d on %s: %s (%s)", step, options.split, shown, folder)
     return results
