@@ -13,7 +13,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 ARGUMENTS = {
     "quickstart": [""],
     "train_folder": [""],
-    "vivit_k400": ["joint", "factorised_encoder", "factorised_self_attention"],
+    "vivit_k400": [
+        *("joint", "factorised_encoder", "factorised_self_attention", "factorised_dot_product"),
+    ],
     "quickstart_pretrain": ["joint", "factorised_encoder", "joint,finetune"],
     "videomae_pretrain": [
         *(f"k400_{size}" for size in "SBLH"),
@@ -60,6 +62,13 @@ def test_a_config_makes_an_objective_that_can_train_on_its_clips(name, argument)
     params = jax.eval_shape(objective.init, streams, clip)["params"]
     schedule = optim.make_schedule(experiment.optim, 10, 1.0)
     optim.make_optimizer(experiment.optim, schedule, params, 10)
+
+
+@pytest.mark.parametrize(("name", "argument"), ALL, ids=":".join)
+def test_a_config_can_be_given_back_by_its_workdir(name, argument, tmp_path):
+    experiment = load(name, argument)
+    (tmp_path / "config.json").write_text(config.to_json(experiment), encoding="utf-8")
+    assert config.parse(recipe.get_config(str(tmp_path)).to_dict()) == experiment
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,6 @@ def test_an_evaluator_that_needs_labels_refuses_by_name(data, tmp_path):
 
 
 def test_a_run_without_labels_predicts_none(workdir):
-    with pytest.raises(InputError, match="'masked_pixels', which learns no labels; fine-tune it"):
+    with pytest.raises(InputError, match="'masked_pixels', which predicts nothing of labels"):
         predict.load(workdir)
     assert config.from_json(workdir / "config.json").data.labels == "none"

@@ -451,7 +451,7 @@ def test_a_weight_decay_that_changes_is_applied_as_it_changes():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"average_end": 1.0}, r"average_end = 1\.0; expected 0, or .* average = 0\.0"),
+        ({"average_end": 1.0}, r"average_end = 1\.0; expected 0, or .*average = 0\.0"),
         ({"horizon": 0.5}, r"config\.optim\.horizon = 0\.5 is below 1"),
         ({"per_videos": -1}, r"config\.optim\.per_videos = -1 is below 0"),
         ({"warmup_from": -1.0}, r"config\.optim\.warmup_from = -1\.0 is below 0"),

@@ -1,43 +1,13 @@
 import dataclasses
-import pathlib
 
 import pytest
 
-from vivit_jax import config, main, recipe
+from vivit_jax import config, recipe
 from vivit_jax.errors import InputError
 from vivit_jax.models import MODELS
 from vivit_jax.objectives import OBJECTIVES
 
-CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
-ARGUMENTS = {
-    "vivit_k400": [
-        f":{name}"
-        for name in (
-            "joint",
-            "factorised_encoder",
-            "factorised_self_attention",
-            "factorised_dot_product",
-        )
-    ],
-}
-EVERY = [f"{file}{text}" for file in CONFIGS for text in ARGUMENTS.get(file.stem, [""])]
 MODULES = {"model": {"name": "video_transformer"}, "objective": {"name": "classify"}}
-
-
-@pytest.mark.parametrize("path", EVERY, ids=lambda p: pathlib.Path(p).name)
-def test_every_config_describes_something_that_can_be_built(path):
-    experiment = config.parse(main.load(path).to_dict())
-    objective = recipe.build_objective(experiment, [("a", "b"), ("c", "d", "e")])
-    size = experiment.data.image_size
-    assert min(objective.encoder.grid(experiment.data.frames, size, size)) >= 1
-    assert objective.class_splits == (2, 3)
-
-
-@pytest.mark.parametrize("path", EVERY, ids=lambda p: pathlib.Path(p).name)
-def test_every_config_can_be_given_back_by_its_workdir(path, tmp_path):
-    experiment = config.parse(main.load(path).to_dict())
-    (tmp_path / "config.json").write_text(config.to_json(experiment), encoding="utf-8")
-    assert config.parse(recipe.get_config(str(tmp_path)).to_dict()) == experiment
 
 
 @pytest.mark.parametrize("section", ["model", "objective"])

@@ -80,9 +80,8 @@ class Gather(nn.Module):
         shape = (self.heads, width // self.heads)
 
         def kernel(key: jax.Array) -> jax.Array:
-            return KERNEL_INITS["xavier_uniform"](0)(key, (width, width), jnp.float32).reshape(
-                width, *shape
-            )
+            flat = nn.initializers.xavier_uniform()(key, (width, width), jnp.float32)
+            return flat.reshape(width, *shape)
 
         q = Dense(shape, "float32", name="query")(query)[0]
         keys, values = self.param("key_kernel", kernel), self.param("value_kernel", kernel)
