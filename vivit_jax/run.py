@@ -106,6 +106,11 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
     options = optim.scaled(experiment.optim, data.batch_size)
     steps = optim.total_steps(experiment.train, len(sources.train), data.batch_size)
     schedule = optim.make_schedule(options, steps, len(sources.train) / data.batch_size)
+    log.info(
+        "%d steps, %.4g epochs; a batch of %d videos, %d clips; learning rate %.4g.",
+        *(steps, steps * data.batch_size / len(sources.train)),
+        *(data.batch_size, data.batch_size * data.repeats, options.learning_rate),
+    )
     clip = {
         "video": jnp.zeros((1, data.frames, data.image_size, data.image_size, 3), jnp.uint8),
         "label": jnp.zeros((1, *label_shape(sources, data)), jnp.int32),
