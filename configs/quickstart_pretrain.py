@@ -78,5 +78,5 @@ def get_config(argument: str = "joint"):
             clips=4,
             crops=1,
         ),
-        probe=dict(clips=2),
+        probe=dict(clips=2, whiten=True),  # light and colours are most of what predicts pixels
     )

@@ -253,6 +253,8 @@ class Probe:
       depth: self-attention blocks of the attentive probe, before the one that pools.
       cache: tokens of training videos that the attentive probe keeps on the devices, GB over all of
         them; where there are more, videos are read and encoded anew for each epoch.
+      whiten: knn and retrieval compare features in which every direction varies alike over the
+        training videos.
       neighbours: training videos that vote on a video in knn.
       temperature: a neighbour's vote is exp(cosine similarity / temperature).
     """
@@ -268,6 +270,7 @@ class Probe:
     standardise: bool = True
     depth: int = 0
     cache: float = 4.0
+    whiten: bool = False
     neighbours: int = 20
     temperature: float = 0.07
 

@@ -80,3 +80,28 @@ def test_features_that_are_no_numbers_are_never_right():
     options = dataclasses.replace(Probe(), neighbours=5)
     assert knn.judge(given, given, 2, options, 0)["knn_top1"] == 0
     assert retrieval.judge(given, given, 2, options, 0)["retrieval_recall_at_1"] == 0
+
+
+def test_whitened_features_vary_alike_in_every_direction():
+    mixed = BANK @ RANDOM.normal(size=(8, 8)) * [100, 1, 1, 1, 1, 1, 1, 0.1] + 5
+    queries, bank = neighbours.compared(mixed[:13], mixed, whiten=True)
+    np.testing.assert_allclose(bank.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_array_equal(queries, bank[:13])
+    variances = np.linalg.eigvalsh(np.cov(bank, rowvar=False))
+    assert (variances > 0.01).all()
+    assert variances.max() < 1 + 1e-6
+    same = neighbours.compared(mixed[:13], mixed, whiten=False)
+    np.testing.assert_array_equal(same[1], mixed)
+
+
+def test_a_direction_without_variance_decides_nothing():
+    flat = np.concatenate([BANK, np.full((50, 2), 7.0)], axis=1)
+    queries, bank = neighbours.compared(flat, flat, whiten=True)
+    assert np.isfinite(bank).all()
+    wanted, _ = neighbours.compared(BANK, BANK, whiten=True)
+
+    def similarities(x):
+        unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+        return unit @ unit.T
+
+    np.testing.assert_allclose(similarities(queries), similarities(wanted), atol=1e-4)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from vivit_jax import config
 from vivit_jax.evals import scores as measures
 from vivit_jax.evals.frozen import Encoded
-from vivit_jax.evals.neighbours import by_similarity
+from vivit_jax.evals.neighbours import by_similarity, compared
 
 RESULTS = ("knn_top1", "knn_top5")
 
@@ -22,7 +22,8 @@ def judge(
 ) -> dict[str, float]:
     """Returns the results of a vote of `known` on each of `held_out`; nothing is drawn."""
     del seed
-    scores = votes(held_out.features, known.features, known.labels, classes, options)
+    queries, bank = compared(held_out.features, known.features, options.whiten)
+    scores = votes(queries, bank, known.labels, classes, options)
     return {f"knn_top{k}": measures.top_k(scores, held_out.labels, k) for k in (1, 5)}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 _BLOCK = 2**26  # similarities at once: 256 MB
+_FLOOR = 1e-5
 
 
 def by_similarity(
@@ -48,3 +49,22 @@ def unit(features: Float[Array, "N D"]) -> Float[Array, "N D"]:
     """Returns features of length 1."""
     length = jnp.linalg.norm(features, axis=1, keepdims=True)
     return features / jnp.maximum(length, 1e-12)
+
+
+def compared(
+    queries: Float[np.ndarray, "Q D"], bank: Float[np.ndarray, "N D"], whiten: bool
+) -> tuple[Float[np.ndarray, "Q D"], Float[np.ndarray, "N D"]]:
+    """Returns features as they are compared: as they are, or whitened by the bank.
+
+    Whitened, every direction in which the bank varies counts the same, down to one that varies by
+    _FLOOR of the largest: where a few directions hold most of the variance (light and colours, in
+    what predicts pixels), they alone would decide who is near.
+    """
+    if not whiten:
+        return queries, bank
+    mean = bank.mean(axis=0, keepdims=True, dtype=np.float64)
+    variances, directions = np.linalg.eigh(np.cov(bank - mean, rowvar=False))
+    # Directions without variance stay without.
+    scale = 1 / np.sqrt(np.maximum(variances, 0) + _FLOOR * max(variances[-1], 1e-30))
+    turn = directions * scale[None]
+    return (queries - mean) @ turn, (bank - mean) @ turn

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from vivit_jax import config
 from vivit_jax.evals.frozen import Encoded
-from vivit_jax.evals.neighbours import by_similarity
+from vivit_jax.evals.neighbours import by_similarity, compared
 
 RANKS = (1, 5, 10)
 _NEVER = np.iinfo(np.int32).max  # a rank
@@ -23,8 +23,9 @@ def judge(
     known: Encoded, held_out: Encoded, classes: int, options: config.Probe, seed: int
 ) -> dict[str, float]:
     """Returns how well `held_out` find their like among `known`; nothing is drawn or chosen."""
-    del classes, options, seed
-    first, precision = ranked(held_out.features, held_out.labels, known.features, known.labels)
+    del classes, seed
+    queries, bank = compared(held_out.features, known.features, options.whiten)
+    first, precision = ranked(queries, held_out.labels, bank, known.labels)
     defined = precision[np.isfinite(precision)]
     means = [*((first < k).mean() for k in RANKS), defined.mean() if len(defined) else np.nan]
     return {name: float(value) for name, value in zip(RESULTS, means, strict=True)}
