@@ -20,11 +20,11 @@ from vivit_jax.data.synthetic import SPLITS, Split, encode_motions
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def start(workdir, *options, environment=None, **kwargs):
+def start(workdir, *options, environment=None, config="quickstart.py", **kwargs):
     command = [sys.executable, "-m", "vivit_jax.main", f"--workdir={workdir}"]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", **(environment or {})}
     environment |= {"JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache/jax")}
-    command += [f"--config={ROOT / 'configs/quickstart.py'}", *options]
+    command += [f"--config={ROOT / 'configs' / config}", *options]
     return subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, **kwargs)
 
 
@@ -144,3 +144,23 @@ def test_five_runs_killed_at_random_times_end_as_if_they_had_not_been(motions, t
         jax.tree.map(
             np.testing.assert_array_equal, saved(workdir, 40), saved(tmp_path / "straight", 40)
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attention", ["joint", "factorised_encoder"])
+def test_pretraining_without_labels_knows_motions_that_random_weights_do_not(
+    motions, tmp_path, attention
+):
+    runs = {
+        "pretrained": [],
+        "random": ["--config.train.steps=1", "--config.optim.learning_rate=0"],
+    }
+    found = {}
+    for name, options in runs.items():
+        options = [f"--config.data.root={motions}", *options]
+        config = f"quickstart_pretrain.py:{attention}"
+        finish(start(tmp_path / name, *options, config=config))
+        found[name] = metrics.read_lines(tmp_path / name / metrics.RESULTS)[-1]
+    for probe in ("linear_probe", "attentive_probe", "knn"):
+        known, guessed = (found[name][f"{probe}_top1"] for name in runs)
+        assert known > guessed + 0.1, probe

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 from jaxtyping import Float, UInt8
@@ -125,10 +124,7 @@ class FeaturePCA:
     def _encode_batch(self, params: Any, batch: Batch) -> Batch:
         """Returns a batch with the layer-normalised tokens of its videos' clips."""
         video, encoder = batch["video"][:, 0], self._encoder
-        axes = encoder.grid(*video.shape[1:4])  # type: ignore[attr-defined]
-        # Otherwise "factorised_encoder" gives a token a slot.
-        every = jnp.arange(np.prod(axes), dtype=jnp.int32)[None]
-        every = jnp.broadcast_to(every, (len(video), every.shape[1]))
+        every = encoder.every_place(*video.shape[:4])  # type: ignore[attr-defined]
         features: Any = encoder.apply({"params": params}, video, every)
         tokens = jax.nn.standardize(features.tokens, axis=2, epsilon=TARGET_EPS)
         kept = {name: batch[name] for name in ("valid", "index")}

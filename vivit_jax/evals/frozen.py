@@ -83,7 +83,10 @@ class FrozenEncoder:
         video = batch.pop("video")
         views = video.shape[1]
         clips = rearrange(video, "b v t h w c -> (b v) t h w c")
-        encoded: Any = self._encoder.apply({"params": params}, clips)
+        every = None
+        if self._kind == "tokens":  # one for every place: else "factorised_encoder" gives a slot's
+            every = self._encoder.every_place(*clips.shape[:4])  # type: ignore[attr-defined]
+        encoded: Any = self._encoder.apply({"params": params}, clips, every)
         features = encoded.tokens if self._kind == "tokens" else encoded.summary
         features = rearrange(features, "(b v) ... -> b v ...", v=views)
         return {**batch, "features": features.mean(axis=1) if self._kind == "summary" else features}

@@ -18,6 +18,7 @@ that folds time or space needs a regular grid, so for all arrangements but "join
 same places in every slot (tube masks).
 """
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -178,6 +179,12 @@ class VideoTransformer(nn.Module):
                 )
         f, r, c = self.tubelet
         return frames // f, height // r, width // c
+
+    @nn.nowrap
+    def every_place(self, clips: int, frames: int, height: int, width: int) -> Int[Array, "B N"]:
+        """Returns what gives a token for every place as `keep`, whatever the arrangement."""
+        count = math.prod(self.grid(frames, height, width))
+        return jnp.broadcast_to(jnp.arange(count, dtype=jnp.int32)[None], (clips, count))
 
     @nn.compact
     def __call__(

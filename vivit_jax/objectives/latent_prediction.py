@@ -14,7 +14,6 @@ from typing import Any, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from vivit_jax.errors import InputError
@@ -24,7 +23,7 @@ from vivit_jax.models.costs import (
     predictor_multiply_accumulates,
 )
 from vivit_jax.models.layers import Features, take
-from vivit_jax.models.positions import POSITIONS, Axes
+from vivit_jax.models.positions import POSITIONS
 from vivit_jax.models.predictor import Predictor, check_sizes
 from vivit_jax.models.video_transformer import VideoTransformer, normalise
 from vivit_jax.objectives.base import Outcome
@@ -155,7 +154,7 @@ class LatentPrediction(nn.Module):
             predicted.append(self.predictor(tokens, mask.visible, mask.masked, axes, token))
         if not target:  # while parameters are made
             return jnp.zeros(len(video))
-        wanted = self.targets(video, target, axes)
+        wanted = self.targets(video, target)
         errors = [
             jnp.abs(x - take(wanted, mask.masked)).mean(axis=(1, 2))
             for x, mask in zip(predicted, drawn, strict=True)
@@ -163,15 +162,15 @@ class LatentPrediction(nn.Module):
         return jnp.stack(errors).mean(axis=0)
 
     @nn.nowrap
-    def targets(
-        self, video: Float[Array, "B T H W 3"], params: Any, axes: Axes
-    ) -> Float[Array, "B N D"]:
+    def targets(self, video: Float[Array, "B T H W 3"], params: Any) -> Float[Array, "B N D"]:
         """Returns the layer-normalised features of whole clips; no gradient flows through."""
-        everything = jnp.arange(np.prod(axes), dtype=jnp.int32)[None]
-        everything = jnp.broadcast_to(everything, (len(video), everything.shape[1]))
-        keep = None if self.encoder.attention == "joint" else everything
+        every = (
+            None
+            if self.encoder.attention == "joint"
+            else self.encoder.every_place(*video.shape[:4])
+        )
         average = self.encoder.clone(parent=None)
-        features = cast(Features, average.apply({"params": params}, video, keep))
+        features = cast(Features, average.apply({"params": params}, video, every))
         tokens = jax.lax.stop_gradient(features.tokens)
         mean, variance = tokens.mean(axis=2, keepdims=True), tokens.var(axis=2, keepdims=True)
         return (tokens - mean) * jax.lax.rsqrt(variance + TARGET_EPS)
