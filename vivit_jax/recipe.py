@@ -72,7 +72,7 @@ def smoke(whole: config_dict.ConfigDict) -> config_dict.ConfigDict:
     patch = sections["model"]["tubelet"][1]
     narrow = {"width": 24, "heads": 2, "depth": 1}
     less = {
-        "data": {"dataset": "motions", "batch_size": 4, "stride": 1, "fps": 0.0}
+        "data": {"dataset": "motions", "batch_size": 8, "stride": 1, "fps": 0.0}
         | {"image_size": 6 * patch},
         "model": {"width": 48, "depth": 2, "heads": 2, "mlp_dim": 96, "temporal_depth": 2},
         "objective": {
