@@ -8,7 +8,7 @@ import typing
 
 import pytest
 
-from vivit_jax import config
+from vivit_jax import config, options
 from vivit_jax.errors import InputError
 from vivit_jax.models import MODELS
 from vivit_jax.objectives import OBJECTIVES
@@ -80,10 +80,10 @@ def test_lists_become_tuples_and_whole_numbers_floats():
 
 
 def test_an_option_that_may_be_none_takes_none_or_its_type():
-    assert config.convert(None, int | None, "x") is None
-    assert config.convert(3, typing.Optional[int], "x") == 3  # noqa: UP045
+    assert options.convert(None, int | None, "x") is None
+    assert options.convert(3, typing.Optional[int], "x") == 3  # noqa: UP045
     with pytest.raises(InputError, match="a whole number"):
-        config.convert("3", int | None, "x")
+        options.convert("3", int | None, "x")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from tiny import experiment, noise_video
 
-from vivit_jax import features, predict, restore, train
+from vivit_jax import features, predict, restore, terminal, train
 from vivit_jax.data.decode import read_views
 from vivit_jax.data.pipeline import eval_views
 
@@ -72,7 +72,7 @@ def expected(workdir, videos) -> dict[str, np.ndarray]:
 def main(monkeypatch, *arguments) -> int:
     monkeypatch.setattr(sys, "argv", ["features", *map(str, arguments)])
     monkeypatch.setattr(features, "speak", lambda _: None)
-    return features.main()
+    return terminal.run(features.main)
 
 
 def table(folder: pathlib.Path) -> list[dict[str, str]]:
@@ -193,5 +193,5 @@ def test_names_of_files_are_safe_and_no_others():
 
 def test_a_pretraining_run_predicts_nothing(workdir, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["predict", "--checkpoint", str(workdir), "x.mp4"])
-    assert predict.main() == 2
+    assert terminal.run(predict.main) == 2
     assert "'masked_pixels', which predicts nothing of labels" in capsys.readouterr().err

@@ -10,7 +10,16 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "vivit_jax"
 FLOORS = (  # each part imports its own floor and those below
     {"errors"},
-    {"config", "sharding", "metrics", "checkpoint", "processes", "host_tensorflow", "terminal"},
+    {
+        "config",
+        "options",
+        "sharding",
+        "metrics",
+        "checkpoint",
+        "processes",
+        "host_tensorflow",
+        "terminal",
+    },
     {"data", "models", "optim", "fitting", "report", "film", "feed"},
     {"objectives"},
     {"train_step", "recipe"},

@@ -5,9 +5,9 @@ Most commands run in this process; what only a new process can show takes one ea
 
 import concurrent.futures
 import pathlib
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -63,17 +63,16 @@ def refusal(function, *given):
 
 def shell(*given):
     command = [sys.executable, "-m", "vivit_jax.main", *given]
-    start = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    return done, time.perf_counter() - start
+    return done, resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
 
 
 def test_help_is_there_at_once():
-    done, _ = shell("--help")
-    seconds = min(shell("--help")[1] for _ in range(3))
+    done, seconds = shell("--help")
     assert done.returncode == 0
     assert "--config.SECTION.OPTION=VALUE" in done.stdout
-    assert seconds < 1.5
+    assert seconds < 1.5  # of computing, so that a machine at work says the same
 
 
 def test_help_loads_no_large_library():
@@ -81,7 +80,8 @@ def test_help_loads_no_large_library():
 import sys
 from vivit_jax import main
 try:
-    main.main(["--help"])
+    sys.argv[1:] = ["--help"]
+    main.main()
 except SystemExit as end:
     assert end.code == 0
 loaded = {"jax", "flax", "tensorflow", "ml_collections", "numpy", "av"} & set(sys.modules)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tiny import experiment, noise_video
 
-from vivit_jax import predict, train
+from vivit_jax import predict, terminal, train
 
 NAMES = ["jump", "run", "walk"]
 ROOT = pathlib.Path(__file__).parents[1]
@@ -55,7 +55,7 @@ def run(*arguments) -> subprocess.CompletedProcess:
 
 def main(monkeypatch, *arguments) -> int:
     monkeypatch.setattr(sys, "argv", ["predict", *map(str, arguments)])
-    return predict.main()
+    return terminal.run(predict.main)
 
 
 def test_an_object_a_video_in_order_with_the_evaluations_scores(workdir, videos, evaluated):

@@ -13,6 +13,7 @@ from tiny import experiment, noise_video
 from vivit_jax import metrics, run, train, transfer
 from vivit_jax.checkpoint import locate
 from vivit_jax.errors import InputError
+from vivit_jax.evals.base import Evaluator
 from vivit_jax.optim import path_of
 
 ENCODER = {"pool": "mean", "positions": "learned", "depth": 2}
@@ -184,7 +185,7 @@ def test_weights_that_mean_something_else_here_are_warned_of(videos, pixels, tmp
     assert "config.model.gelu = 'tanh' (here 'erf')" in caplog.text
 
 
-class Probe:
+class Probe(Evaluator):
     """Judges an encoder by one of its numbers."""
 
     needs_labels = False

@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from vivit_jax.data.lists import VIDEO_EXTENSIONS, read_lines, read_list
+from vivit_jax.data.folders import refuse_none, videos_below
+from vivit_jax.data.lists import read_list
 from vivit_jax.data.sources import Example, Listed
 from vivit_jax.errors import InputError
 from vivit_jax.metrics import Progress
@@ -88,11 +89,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.clips is not None and arguments.clips < 1:
         parser.error(f"--clips is {arguments.clips}; expected at least 1")
-    try:
-        return extract(arguments)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return extract(arguments)
 
 
 def extract(arguments: argparse.Namespace) -> int:
@@ -103,12 +100,11 @@ def extract(arguments: argparse.Namespace) -> int:
     """
     join()
     import jax
-    from absl import logging as absl_logging
 
     from vivit_jax import config, restore, sharding
     from vivit_jax.evals.frozen import FrozenEncoder
+    from vivit_jax.evals.split import Pass
 
-    absl_logging.set_verbosity(absl_logging.WARNING)
     first_process = jax.process_index() == 0
     speak(first_process)
     saved = restore.find(pathlib.Path(arguments.checkpoint))
@@ -118,8 +114,14 @@ def extract(arguments: argparse.Namespace) -> int:
     views = {"clips": clips, "crops": crops, "resize": saved.experiment.eval.resize}
     videos = named(arguments.videos, data.labels) if arguments.videos else own(saved)
     out = pathlib.Path(arguments.out or saved.workdir / f"features/{saved.step:08d}-{kind}")
-    about = {"checkpoint": str(saved.workdir), "step": saved.step, "weights": saved.weights}
-    agree(out.absolute() / ABOUT, {**about, "kind": kind, **views}, write=first_process)
+    about = {
+        "checkpoint": str(saved.workdir),
+        "step": saved.step,
+        "weights": saved.experiment.optim.weights,
+        "kind": kind,
+        **views,
+    }
+    agree(out.absolute() / ABOUT, about, write=first_process)
 
     missing = [video for video in videos if not (out / video.file).exists()]
     try:
@@ -127,10 +129,10 @@ def extract(arguments: argparse.Namespace) -> int:
             mesh = sharding.make_mesh(config.Mesh())  # whatever the run's was
             parts = sharding.batch_parts(mesh)
             wanted = min(data.batch_size / (clips * crops), len(missing))
-            views["batch_size"] = math.ceil(wanted / parts) * parts
+            at_once = math.ceil(wanted / parts) * parts
             encoder, params = restore.read_encoder(saved, sharding.replicated(mesh))
             data = dataclasses.replace(data, labels="single")  # none is read
-            frozen = FrozenEncoder(encoder, data, mesh, **views, kind=kind)
+            frozen = FrozenEncoder(encoder, Pass(data, mesh, **views, batch_size=at_once), kind)
             write(frozen, params, missing, out, first_process)
     finally:
         if first_process:
@@ -162,7 +164,9 @@ def named(arguments: Sequence[str], labels: str) -> list[Video]:
     for argument in arguments:
         path = os.path.abspath(argument)
         if os.path.isdir(path):
-            videos = [Video(file, file) for file in below(path)]
+            root = os.path.realpath(path)
+            files = list(videos_below(root, root)) or refuse_none(path)
+            videos = [Video(file, file) for file in files]
         elif path.lower().endswith(LISTS):
             videos = listed(path, labels)
         else:
@@ -172,32 +176,17 @@ def named(arguments: Sequence[str], labels: str) -> list[Video]:
     return list(found.values())
 
 
-def below(folder: str) -> list[str]:
-    """Returns the paths of all videos below a folder, sorted."""
-    paths = [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names]
-    videos = sorted(path for path in paths if path.lower().endswith(tuple(VIDEO_EXTENSIONS)))
-    if not videos:
-        raise InputError(
-            f"No videos below {folder}; expected files of these kinds: "
-            f"{' '.join(sorted(VIDEO_EXTENSIONS))}."
-        )
-    return videos
-
-
 def listed(file: str, labels: str) -> list[Video]:
     """Returns the videos of a list, with or without labels; paths start at its folder.
 
     Raises:
       InputError: it lists none, or has lines that do not parse.
     """
-    lines = [line for _, line in read_lines(file)]
-    if lines and all(line.lower().endswith(tuple(VIDEO_EXTENSIONS)) for line in lines):
-        rows = [(line, "") for line in lines]
-    else:
-        rows = [(row.path, "|".join(row.labels)) for row in read_list(file, labels)]
-    base = os.path.dirname(file)
-    paths = [(os.path.normpath(os.path.join(base, path)), label) for path, label in rows]
-    return [Video(path, path, label) for path, label in paths]
+    base, videos = os.path.dirname(file), []
+    for row in read_list(file, labels, optional=True):
+        path = os.path.normpath(os.path.join(base, row.path))
+        videos.append(Video(path, path, "|".join(row.labels)))
+    return videos
 
 
 def own(saved: "Saved") -> list[Video]:

@@ -21,22 +21,22 @@ from typing import Any
 
 from vivit_jax import config
 from vivit_jax.errors import InputError
+from vivit_jax.options import describe, unknown
 from vivit_jax.processes import join
-from vivit_jax.terminal import speak
+from vivit_jax.terminal import run, speak
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Runs the experiment that the command line describes."""
-    experiment, workdir = parse(arguments)
+def main() -> int:
+    """Runs the command; returns its exit code."""
+    experiment, workdir = parse(sys.argv[1:])
     join()
     import jax
-    from absl import logging as absl_logging
 
     from vivit_jax import train
 
-    absl_logging.set_verbosity(absl_logging.WARNING)
     speak(jax.process_index() == 0)
     train.run(experiment, workdir)
+    return 0
 
 
 def parse(arguments: Sequence[str]) -> tuple[config.Experiment, pathlib.Path]:
@@ -131,7 +131,7 @@ def override(section: Any, arguments: list[str]) -> None:
         stray = values(["", *arguments])[1:]
     except flags.IllegalFlagValueError as error:
         name, found = re.findall(r"--config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)[0]
-        expected = config.describe(type(option(section, name)))
+        expected = describe(type(option(section, name)))
         raise InputError(f"config.{name} = {found!r}; expected {expected}.") from error
     except flags.Error as error:
         raise InputError(f"{error}.") from error
@@ -152,21 +152,12 @@ def option(section: Any, path: str) -> Any:
         if not hasattr(section, "keys"):
             raise InputError(f"{where} has no options of its own; its value is {section!r}.")
         if name not in section:
-            raise InputError(config.unknown(where, name, section.keys()))
+            raise InputError(unknown(where, name, section.keys()))
         section, where = section[name], f"{where}.{name}"
     if hasattr(section, "keys"):
         raise InputError(f"{where} is a section of options, such as {where}.{min(section)}.")
     return section
 
 
-def run() -> None:
-    """Runs the command."""
-    try:
-        main(sys.argv[1:])
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    run()
+    sys.exit(run(main))

@@ -23,6 +23,7 @@ from jax.typing import ArrayLike
 
 from vivit_jax import config
 from vivit_jax.errors import InputError
+from vivit_jax.options import choose
 
 log = logging.getLogger(__name__)
 Schedule = Callable[[ArrayLike], jax.Array]
@@ -64,7 +65,7 @@ def make_schedule(optim: config.Optim, steps: int, steps_per_epoch: float) -> Sc
     Raises:
       InputError: the schedule is unknown, or decay_at does not rise.
     """
-    config.choose("config.optim.schedule", optim.schedule, SCHEDULES)
+    choose("config.optim.schedule", optim.schedule, SCHEDULES)
     unit = {"steps": 1.0, "epochs": steps_per_epoch}[optim.unit]
     warmup = optim.warmup * unit
     if not warmup >= 0:
@@ -159,7 +160,7 @@ def check(optim: config.Optim) -> None:
     Raises:
       InputError: names the field, its value and its range.
     """
-    config.choose("config.optim.optimizer", optim.optimizer, OPTIMIZERS)
+    choose("config.optim.optimizer", optim.optimizer, OPTIMIZERS)
     for name in ("clip", "weight_decay", "per_videos", "warmup_from"):
         if not getattr(optim, name) >= 0:
             raise InputError(f"config.optim.{name} = {getattr(optim, name)} is below 0.")

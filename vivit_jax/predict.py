@@ -41,11 +41,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.top < 1:
         parser.error(f"--top is {arguments.top}; expected at least 1")
-    try:
-        judge, views, label_maps = load(pathlib.Path(arguments.checkpoint))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    judge, views, label_maps = load(pathlib.Path(arguments.checkpoint))
     failed = False
     with contextlib.closing(read(arguments.videos, views)) as readings:
         for video, pixels in readings:

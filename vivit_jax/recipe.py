@@ -19,6 +19,8 @@ from vivit_jax import config
 from vivit_jax.errors import InputError
 from vivit_jax.models import MODELS
 from vivit_jax.objectives import OBJECTIVES
+from vivit_jax.options import choose, unknown
+from vivit_jax.options import convert as to_type
 
 Row = TypeVar("Row")
 Table = Mapping[str, type[nn.Module]]
@@ -39,7 +41,7 @@ def experiment(**sections: Any) -> config_dict.ConfigDict:
     names = [field.name for field in dataclasses.fields(config.Experiment)]
     for name in sections:
         if name not in names:
-            raise InputError(config.unknown("config", name, names))
+            raise InputError(unknown("config", name, names))
     modules = {}
     for name, table in TABLES.items():
         given = sections.get(name, {})
@@ -56,7 +58,7 @@ def choose_row(argument: str, rows: Mapping[str, Row]) -> tuple[Row, bool]:
       InputError: names the rows.
     """
     name, *rest = argument.split(",")
-    config.choose("The config's argument", name, rows)
+    choose("The config's argument", name, rows)
     if rest not in ([], ["smoke"]):
         raise InputError(f"The config's argument = {argument!r}; expected {name} or {name},smoke.")
     return rows[name], bool(rest)
@@ -141,7 +143,7 @@ def find(table: Table, section: Mapping[str, Any], path: str) -> type[nn.Module]
     """Returns the class that a section's "name" is a row of."""
     if "name" not in section:
         raise InputError(f"{path} has no name; expected one of {', '.join(table)}.")
-    config.choose(f"{path}.name", section["name"], table)
+    choose(f"{path}.name", section["name"], table)
     return table[section["name"]]
 
 
@@ -159,6 +161,6 @@ def convert(cls: type[nn.Module], section: Mapping[str, Any], path: str) -> dict
         if name == "name":
             continue
         if name not in known:
-            raise InputError(config.unknown(path, name, known))
-        options[name] = config.convert(value, kinds[name], f"{path}.{name}")
+            raise InputError(unknown(path, name, known))
+        options[name] = to_type(value, kinds[name], f"{path}.{name}")
     return options

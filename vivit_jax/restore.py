@@ -28,11 +28,6 @@ class Saved(NamedTuple):
     step: int
     experiment: config.Experiment
 
-    @property
-    def weights(self) -> str:
-        """The part of the TrainState that is used: "average" where one is kept, or "params"."""
-        return "average" if self.experiment.optim.average else "params"
-
 
 def find(folder: pathlib.Path) -> Saved:
     """Returns the checkpoint that a path names.
@@ -58,8 +53,9 @@ def read_params(saved: Saved, shapes: Any, place: jax.sharding.Sharding) -> Any:
       place: where each of them goes.
     """
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
+    weights = saved.experiment.optim.weights
     with Checkpoints(saved.workdir, read_only=True) as checkpoints:
-        return checkpoints.restore(saved.step, {saved.weights: target})[saved.weights]
+        return checkpoints.restore(saved.step, {weights: target})[weights]
 
 
 def read_encoder(saved: Saved, place: jax.sharding.Sharding) -> tuple[nn.Module, Any]:

@@ -1,9 +1,10 @@
 """What a run is made of, put together and checked before anything is compiled."""
 
 import dataclasses
+import functools
 import logging
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -18,6 +19,7 @@ from vivit_jax.data.sources import Sources, open_sources
 from vivit_jax.errors import InputError
 from vivit_jax.evals import EVALUATORS, USUAL
 from vivit_jax.evals.base import Evaluator
+from vivit_jax.options import choose
 from vivit_jax.train_step import TrainState, init_state
 
 log = logging.getLogger(__name__)
@@ -85,7 +87,7 @@ def check_workdir(experiment: config.Experiment, workdir: pathlib.Path) -> None:
 def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
     """Returns a run after everything that can be refused before compiling was looked at."""
     data = experiment.data
-    encoder = recipe.build(recipe.MODELS, experiment.model, "config.model")
+    encoder: Any = recipe.build(recipe.MODELS, experiment.model, "config.model")
     axes = encoder.grid(data.frames, data.image_size, data.image_size)
     train_views(data)
     eval_views(data, experiment.eval.clips, experiment.eval.crops, experiment.eval.resize)
@@ -94,15 +96,7 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
 
     experiment, sources = open_videos(experiment, workdir)
     data = experiment.data
-    objective = recipe.build_objective(experiment, sources.label_maps)
-    if hasattr(objective, "check_clip"):
-        objective.check_clip(data.frames, data.image_size, data.image_size)
-    if getattr(objective, "target", "") == "average" and not experiment.optim.average:
-        raise InputError(
-            f"config.optim.average = 0, and config.objective.name = "
-            f"{experiment.objective['name']!r} learns from an average of weights: give its decay, "
-            "such as 0.998."
-        )
+    objective = build_objective(experiment, sources)
     options = optim.scaled(experiment.optim, data.batch_size)
     steps = optim.total_steps(experiment.train, len(sources.train), data.batch_size)
     schedule = optim.make_schedule(options, steps, len(sources.train) / data.batch_size)
@@ -111,15 +105,7 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
         *(steps, steps * data.batch_size / len(sources.train)),
         *(data.batch_size, data.batch_size * data.repeats, options.learning_rate),
     )
-    clip = {
-        "video": jnp.zeros((1, data.frames, data.image_size, data.image_size, 3), jnp.uint8),
-        "label": jnp.zeros((1, *label_shape(sources, data)), jnp.int32),
-        "valid": jnp.ones(1, bool),
-    }
-
-    def fresh(key: jax.Array) -> Any:
-        return objective.init({"params": key, "mask": key}, clip)["params"]
-
+    fresh = functools.partial(fresh_params, objective, a_clip(sources, data))
     params = jax.eval_shape(fresh, jax.random.key(0))
     optimizer = optim.make_optimizer(options, schedule, params, steps)
 
@@ -144,15 +130,7 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
     evaluators, best = (), ""
     if experiment.train.evaluate:
         evaluators = make_evaluators(objective, experiment, sources, mesh)
-        known = [name for evaluator in evaluators for name in evaluator.results]
-        best = experiment.eval.best or next(iter(known), "")
-        if best and not known:
-            raise InputError(
-                f"config.eval.best = {best!r}, and no evaluator of this run gives a result by "
-                "which one checkpoint is better than another; leave it empty."
-            )
-        if best:
-            config.choose("config.eval.best", best, known)
+        best = find_best(evaluators, experiment.eval.best)
     return Run(
         experiment=experiment,
         workdir=workdir,
@@ -167,6 +145,38 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
         evaluators=evaluators,
         best=best,
     )
+
+
+def build_objective(experiment: config.Experiment, sources: Sources) -> nn.Module:
+    """Returns the objective, which can learn from clips of this size and by this optimiser.
+
+    Raises:
+      InputError: it cannot, or it is none.
+    """
+    data, objective = experiment.data, recipe.build_objective(experiment, sources.label_maps)
+    if hasattr(objective, "check_clip"):
+        objective.check_clip(data.frames, data.image_size, data.image_size)
+    if getattr(objective, "target", "") == "average" and not experiment.optim.average:
+        raise InputError(
+            f"config.optim.average = 0, and config.objective.name = "
+            f"{experiment.objective['name']!r} learns from an average of weights: give its decay, "
+            "such as 0.998."
+        )
+    return objective
+
+
+def a_clip(sources: Sources, data: config.Data) -> Mapping[str, jax.Array]:
+    """Returns a batch of one empty clip, from which parameters take their shapes."""
+    return {
+        "video": jnp.zeros((1, data.frames, data.image_size, data.image_size, 3), jnp.uint8),
+        "label": jnp.zeros((1, *label_shape(sources, data)), jnp.int32),
+        "valid": jnp.ones(1, bool),
+    }
+
+
+def fresh_params(objective: nn.Module, clip: Mapping[str, jax.Array], key: jax.Array) -> Any:
+    """Returns the parameters that an objective begins with."""
+    return objective.init({"params": key, "mask": key}, clip)["params"]
 
 
 def check_parts(experiment: config.Experiment, mesh: jax.sharding.Mesh) -> None:
@@ -226,7 +236,7 @@ def make_evaluators(
             log.info("No videos are held out, so there is no evaluation.")
             return ()
     for name in names:
-        config.choose("config.eval.evaluators", name, EVALUATORS)
+        choose("config.eval.evaluators", name, EVALUATORS)
         if experiment.data.labels == "none" and EVALUATORS[name].needs_labels:
             raise InputError(
                 f"config.eval.evaluators: {name!r} judges by labels, and config.data.labels = "
@@ -236,6 +246,23 @@ def make_evaluators(
     experiment = dataclasses.replace(experiment, eval=named)
     classes = dict.fromkeys(EVALUATORS[name] for name in names)
     return tuple(cls(objective, experiment, sources, mesh) for cls in classes)
+
+
+def find_best(evaluators: Sequence[Evaluator], wanted: str) -> str:
+    """Returns the result by which the best checkpoint is kept: eval.best, or the first there is.
+
+    Raises:
+      InputError: no evaluator gives it.
+    """
+    known = [name for evaluator in evaluators for name in evaluator.results]
+    if wanted and not known:
+        raise InputError(
+            f"config.eval.best = {wanted!r}, and no evaluator of this run gives a result by "
+            "which one checkpoint is better than another; leave it empty."
+        )
+    if wanted:
+        choose("config.eval.best", wanted, known)
+    return wanted or next(iter(known), "")
 
 
 def label_shape(sources: Sources, data: config.Data) -> tuple[int, ...]:

@@ -5,6 +5,10 @@ import signal
 import sys
 from collections.abc import Callable
 
+from absl import logging as absl_logging
+
+from vivit_jax.errors import InputError
+
 
 def speak(first_process: bool) -> None:
     """Lets our modules log to the terminal; from libraries and other processes only warnings."""
@@ -14,14 +18,21 @@ def speak(first_process: bool) -> None:
     own.addHandler(handler)
     own.setLevel(logging.INFO if first_process else logging.WARNING)
     own.propagate = False
+    absl_logging.set_verbosity(absl_logging.WARNING)
 
 
 def run(main: Callable[[], int]) -> int:
-    """Returns main's exit code; Ctrl-C and a closed pipe end the process without a traceback."""
+    """Returns main's exit code, or 2 and says why where something given cannot be used.
+
+    Ctrl-C and a closed pipe end the process without a traceback.
+    """
     # A file's name need not be text.
     sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[attr-defined]
     try:
         return main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except (KeyboardInterrupt, BrokenPipeError) as stop:
         number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGPIPE
         signal.signal(number, signal.SIG_DFL)  # so a shell's loop ends too, and no library's

@@ -27,7 +27,6 @@ from vivit_jax.data.augment import make_augment
 from vivit_jax.data.labels import keep_label_maps
 from vivit_jax.data.pipeline import train_batches
 from vivit_jax.errors import InputError
-from vivit_jax.evals.multi_view import MultiView
 from vivit_jax.feed import Feed, feed
 from vivit_jax.metrics import METRICS, RESULTS, SKIPPED, Writer, duration, read_lines
 from vivit_jax.optim import make_average
@@ -73,7 +72,7 @@ def evaluate_only(run: Run, checkpoints: Checkpoints) -> Results:
             f"{checkpoints.folder} has no checkpoint to evaluate; train first, or set "
             "config.init_from to the run that has."
         )
-    name = "average" if run.experiment.optim.average else "params"
+    name = run.experiment.optim.weights
     if step is None:
         params = getattr(run.init(), name)
     else:
@@ -200,21 +199,20 @@ def compile_step(run: Run, state: TrainState, batch: Any) -> jax.stages.Compiled
 
 
 def judged_params(run: Run, state: TrainState) -> Any:
-    """Returns the parameters that are judged: their average, where one is kept."""
-    return state.average if run.experiment.optim.average else state.params
+    """Returns the parameters that are judged."""
+    return getattr(state, run.experiment.optim.weights)
 
 
 def evaluate(run: Run, params: Any, step: int, writer: Writer) -> Results:
     """Judges parameters, and writes the results down."""
     options = run.experiment.eval
+    record: dict[str, Any] = {"step": step, "split": options.split}
     folder = run.workdir / "evaluation" / f"{step:08d}-{options.split}"
     results: Results = {}
     for evaluator in run.evaluators:
+        record |= evaluator.about
         results |= evaluator.run(params, folder, run.workdir)
-        writer.write_pictures(step, options.split, getattr(evaluator, "pictures", ()))
-    record: dict[str, Any] = {"step": step, "split": options.split}
-    if any(isinstance(evaluator, MultiView) for evaluator in run.evaluators):
-        record["views"] = f"{options.clips}x{options.crops}"
+        writer.write_pictures(step, options.split, evaluator.pictures)
     writer.write(RESULTS, {**record, **results})
     shown = "  ".join(f"{name} {value:.4g}" for name, value in results.items())
     log.info("Evaluation at step %d on %s: %s (%s)", step, options.split, shown, folder)

@@ -74,7 +74,8 @@ def read_run(folder: str) -> Source:
     """
     try:
         saved = restore.find(pathlib.Path(folder))
-        kept, experiment = saved.weights, saved.experiment
+        experiment = saved.experiment
+        kept = experiment.optim.weights
         with Checkpoints(saved.workdir, read_only=True) as checkpoints:
             shapes = checkpoints.shapes(saved.step)[kept]
             arrays = checkpoints.read(saved.step, {kept: {"encoder": shapes["encoder"]}})[kept]

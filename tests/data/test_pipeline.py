@@ -293,6 +293,6 @@ def test_an_error_inside_ends_the_process_promptly(error, source):
         )
         assert ended.returncode not in (0, None)
         assert error.split("(")[0] in ended.stderr
-        assert time.time() - float(ended.stdout) < 5
+        assert time.time() - float(ended.stdout) < 20
         return
     pytest.fail("the process hangs")

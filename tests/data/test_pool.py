@@ -32,14 +32,6 @@ def wait_for_end(pids: list[int], seconds: float = 10.0) -> None:
         time.sleep(0.02)
 
 
-def wait_for_state(pid: int, state: str) -> None:
-    """Returns once a process is in a state, by its letter in /proc."""
-    end = time.monotonic() + 10
-    while open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] != state:  # noqa: SIM115
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 @pytest.fixture(scope="module")
 def pool():
     """Returns a pool of one worker, for tests that leave it whole."""
@@ -62,8 +54,7 @@ def test_a_worker_that_dies_costs_one_video(pool, videos):
     pool.decode(task(videos["plain"]))
     (pid,) = pool.processes()
     os.kill(pid, signal.SIGSTOP)  # so that it dies while it has the task
-    threading.Timer(0.2, os.kill, (pid, signal.SIGABRT)).start()
-    threading.Timer(0.25, os.kill, (pid, signal.SIGCONT)).start()
+    threading.Timer(1, lambda: [os.kill(pid, s) for s in (signal.SIGABRT, signal.SIGCONT)]).start()
     failure = pool.decode(task(videos["plain"]))
     assert failure == DecodeFailure("crashed", "the decoder ended with signal SIGABRT")
     assert isinstance(pool.decode(task(videos["plain"])), np.ndarray)
@@ -74,7 +65,7 @@ def test_a_worker_that_died_idle_costs_nothing(pool, videos):
     pool.decode(task(videos["plain"]))
     (pid,) = pool.processes()
     os.kill(pid, signal.SIGKILL)
-    wait_for_state(pid, "Z")
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # until its last thread has ended
     assert isinstance(pool.decode(task(videos["plain"])), np.ndarray)
 
 

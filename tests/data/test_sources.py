@@ -269,5 +269,5 @@ def test_links_may_not_leave_the_root_and_loops_end(tmp_path):
     ]
     touch(tmp_path, "outside.mp4")
     os.symlink(tmp_path / "outside.mp4", root / "a/3.mp4")
-    with pytest.raises(InputError, match="leaves data.root"):
+    with pytest.raises(InputError, match=f"3.mp4 is a link that leaves {root}; use a list"):
         open_sources(config.Data(root=str(root)))

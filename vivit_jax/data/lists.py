@@ -63,13 +63,14 @@ def refuse(faults: list[str], total: int, advice: str) -> None:
         )
 
 
-def read_list(path: str, kind: str) -> list[Row]:
+def read_list(path: str, kind: str, optional: bool = False) -> list[Row]:
     """Returns the rows of a list file.
 
     Args:
       path: of the list file.
       kind: data.labels: "single" expects one label a line, "multi" and "heads" any number, and
         "none" a path, after which nothing is read.
+      optional: a line may be a path alone whatever the kind.
 
     Raises:
       InputError: the file is missing or empty, or has lines that do not parse.
@@ -79,10 +80,11 @@ def read_list(path: str, kind: str) -> list[Row]:
     separator = votes.most_common(1)[0][0] if votes else _guess(lines)
     rows, faults = [], []
     for number, line in lines:
-        fields = _fields(line, separator, kind)
+        fields = _fields(line, separator, kind, optional or kind == "none")
         if not rows and not faults and fields[0].lower() in _HEADERS:
             continue
-        fault = _fault(fields, kind)
+        alone = optional and len(fields) == 1
+        fault = _fault(fields, "none" if alone else kind)
         if fault:
             faults.append(f"{path}, line {number}: {fault}: {line!r}")
         rows.append(Row(path, number, fields[0], () if kind == "none" else tuple(fields[1:])))
@@ -144,9 +146,9 @@ def _guess(lines: list[tuple[int, str]]) -> str:
     return " "
 
 
-def _fields(line: str, separator: str, kind: str) -> list[str]:
-    """Returns path and labels of a line."""
-    if kind == "none" and (alone := _PATH_ALONE.fullmatch(line)):
+def _fields(line: str, separator: str, kind: str, optional: bool) -> list[str]:
+    """Returns path and labels of a line, of which the latter may be `optional`."""
+    if optional and (alone := _PATH_ALONE.fullmatch(line)):
         return [alone[1]]
     if separator != " ":
         fields = next(csv.reader([line], delimiter=separator, skipinitialspace=True))

@@ -10,15 +10,17 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
 from vivit_jax import config
+from vivit_jax.data.folders import refuse_none, videos_below
 from vivit_jax.data.labels import index_labels
-from vivit_jax.data.lists import VIDEO_EXTENSIONS, Row, read_list, refuse
+from vivit_jax.data.lists import Row, read_list, refuse
 from vivit_jax.errors import InputError
+from vivit_jax.options import choose
 
 _EVAL_FOLDERS = ("val", "valid", "validation", "eval", "test")  # the first that exists is used
 
@@ -124,7 +126,7 @@ def open_sources(data: config.Data) -> Sources:
     Raises:
       InputError: there is no video to train on, or a path, label or line cannot be used.
     """
-    config.choose("data.labels", data.labels, ("single", "multi", "heads", "none"))
+    choose("data.labels", data.labels, ("single", "multi", "heads", "none"))
     if not 0 <= data.holdout < 1:
         raise InputError(f"data.holdout is {data.holdout}; expected at least 0 and below 1.")
     if not 0 < data.train_share <= 1:
@@ -234,53 +236,27 @@ def _from_folder(data: config.Data) -> tuple[list[_Found], list[_Found]]:
 
 def _class_folders(folder: str, root: str) -> list[_Found]:
     """Returns the videos below the class folders of a folder, in the order of their ids."""
-    found = []
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.is_dir() and entry.name[0] != ".":
-            for path in _videos_below(entry.path, root):
-                found.append(_Found(_identity(path, root), path, (entry.name,), path))
+    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    found = [
+        _Found(_identity(path, root), path, (entry.name,), path)
+        for entry in entries
+        if entry.is_dir() and entry.name[0] != "."
+        for path in videos_below(entry.path, root)
+    ]
     if not found:
-        raise InputError(
-            f"No videos below {folder}; expected class folders with files of these kinds: "
-            f"{' '.join(sorted(VIDEO_EXTENSIONS))}."
-        )
+        refuse_none(folder, "class folders with files")
     return found
 
 
 def _any_videos(folder: str, root: str) -> list[_Found]:
     """Returns all videos below a folder, in the order of their ids, without labels."""
-    paths = _videos_below(folder, root)
-    found = [_Found(_identity(path, root), path, (), path) for path in paths]
-    if not found:
-        raise InputError(
-            f"No videos below {folder}; expected files of these kinds: "
-            f"{' '.join(sorted(VIDEO_EXTENSIONS))}."
-        )
-    return found
+    paths = list(videos_below(folder, root)) or refuse_none(folder)
+    return [_Found(_identity(path, root), path, (), path) for path in paths]
 
 
 def _identity(path: str, root: str) -> str:
     """Returns a path below the root, with forward slashes."""
     return pathlib.PurePath(path).relative_to(root).as_posix()
-
-
-def _videos_below(folder: str, root: str) -> Iterator[str]:
-    """Yields the paths of the videos below a folder, sorted; links may not leave the root."""
-    if os.path.islink(folder):
-        real = os.path.realpath(folder)
-        if os.path.commonpath([real, root]) != root:
-            raise InputError(f"{folder} is a link that leaves data.root; use a list file for it.")
-        if os.path.commonpath([real, os.path.dirname(folder)]) == real:
-            return  # a loop
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.is_dir():
-            yield from _videos_below(entry.path, root)
-        elif os.path.splitext(entry.name)[1].lower() in VIDEO_EXTENSIONS:
-            if entry.is_symlink() and os.path.commonpath([os.path.realpath(entry), root]) != root:
-                raise InputError(
-                    f"{entry.path} is a link that leaves data.root; use a list file for it."
-                )
-            yield entry.path
 
 
 def _from_lists(data: config.Data) -> tuple[list[_Found], list[_Found]]:

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import pathlib
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from typing import Any
 
 import flax.linen as nn
@@ -26,9 +26,10 @@ from jaxtyping import Array, Float
 
 from vivit_jax import config, sharding
 from vivit_jax.data.sources import Picked, Source, Sources
-from vivit_jax.evals.base import refuse_lost, warn_of_lost
-from vivit_jax.evals.frozen import Batch, FrozenEncoder, check, first_head
+from vivit_jax.evals.base import Evaluator, account_for_lost
+from vivit_jax.evals.frozen import FrozenEncoder, check, first_head
 from vivit_jax.evals.probe_grid import ProbeGrid, Probes, kept_for_choosing, results_of
+from vivit_jax.evals.split import Bad, Batch, Pass
 from vivit_jax.metrics import Progress
 from vivit_jax.models.attentive_pooler import AttentivePooler
 
@@ -52,10 +53,10 @@ class Head(nn.Module):
         return nn.Dense(self.classes, kernel_init=nn.initializers.zeros, name="head")(pooled)
 
 
-class AttentiveProbe:
+class AttentiveProbe(Evaluator):
     """Judges an encoder by its tokens."""
 
-    needs_labels = True
+    results = (f"{NAME}_top1", f"{NAME}_top5")
 
     def __init__(
         self,
@@ -81,17 +82,15 @@ class AttentiveProbe:
         sharding.check_batch("config.probe.batch_size", options.batch_size, mesh)
         self._options, self._seed, self._sources = options, experiment.seed, sources
         self._strict, self._whole = experiment.eval.strict, sharding.replicated(mesh)
-        self._frozen = FrozenEncoder(
-            encoder,
+        videos = Pass(
             experiment.data,
             mesh,
             clips=options.clips,
             crops=options.crops,
             resize=experiment.eval.resize,
             batch_size=options.batch_size,
-            kind="tokens",
-            spread=True,
         )
+        self._frozen = FrozenEncoder(encoder, videos, kind="tokens", spread=True)
         choosing = kept_for_choosing(len(sources.train), options.chosen_by, self._seed)
         self._choosing = Picked(sources.train, np.flatnonzero(choosing).tolist())
         drawn = np.random.default_rng([self._seed, _BATCHES]).permutation(np.flatnonzero(~choosing))
@@ -103,11 +102,6 @@ class AttentiveProbe:
         # Compiled once, however often the encoder is judged.
         self._step = jax.jit(self._train_step, donate_argnums=0, out_shardings=self._whole)
         self._tell = jax.jit(self._scores, out_shardings=self._whole)
-
-    @property
-    def results(self) -> Sequence[str]:
-        """Names of the results by which one checkpoint can be better than another."""
-        return ("attentive_probe_top1", "attentive_probe_top5")
 
     def run(self, params: Any, folder: pathlib.Path, workdir: pathlib.Path) -> dict[str, float]:
         """Returns the results of the best probe, and which it is; writes only bad_videos.jsonl.
@@ -123,10 +117,7 @@ class AttentiveProbe:
         chosen = self._grid.choose(tried, labels)
         best = jax.tree.map(lambda x: x[chosen.place][None], probes.params)
         scores, held_out = self._judge(best, encoder, source, "eval", workdir, bad)
-        lost = len(source) - len(held_out)
-        warn_of_lost(lost, len(source), workdir)
-        if self._strict:
-            refuse_lost(bad, lost, len(source))
+        account_for_lost(bad, len(held_out), len(source), workdir, self._strict)
         return {
             **results_of(NAME, scores[0], held_out, chosen),
             f"{NAME}_coverage": len(held_out) / len(source),
@@ -203,7 +194,7 @@ class AttentiveProbe:
         source: Source,
         split: str,
         workdir: pathlib.Path,
-        bad: list[dict[str, str]] | None = None,
+        bad: Bad | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the logits [G N K] and the labels [N] of the videos that can be read."""
         parts = []

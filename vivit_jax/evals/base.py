@@ -10,6 +10,7 @@ its judgements are wanted.
 
 import logging
 import pathlib
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -27,14 +28,18 @@ _SHOWN = 20  # unreadable videos that a message names
 class Evaluator(Protocol):
     """Judges the parameters of an objective.
 
-    One that draws pictures has `pictures`: the PNG and GIF files of its last run that
-    TensorBoard shows too; empty on all processes but the first.
-
     Attributes:
       needs_labels: whether it judges by labels, and so not with data.labels = "none".
+      results: names of those by which one checkpoint can be better than another; the larger.
+      about: what its results are to be compared by, beside them in results.jsonl.
+      pictures: the PNG and GIF files of its last run that TensorBoard shows too; empty on all
+        processes but the first.
     """
 
-    needs_labels: bool
+    needs_labels: bool = True
+    results: Sequence[str] = ()
+    about: Mapping[str, str] = types.MappingProxyType({})
+    pictures: Sequence[pathlib.Path] = ()
 
     def __init__(
         self,
@@ -54,11 +59,6 @@ class Evaluator(Protocol):
         Raises:
           InputError: it cannot judge this objective, or not by these videos.
         """
-
-    @property
-    def results(self) -> Sequence[str]:
-        """Names of the results by which one checkpoint can be better than another; the larger."""
-        ...
 
     def run(self, params: Any, folder: pathlib.Path, workdir: pathlib.Path) -> dict[str, float]:
         """Returns the results, and writes pictures and tables of them.
@@ -90,28 +90,33 @@ def videos_at_once(experiment: config.Experiment, views: int, mesh: jax.sharding
     return batch_size
 
 
-def warn_of_lost(lost: int, videos: int, workdir: pathlib.Path) -> None:
-    """Tells how many of the videos are left out, if any are."""
+def account_for_lost(
+    bad: Sequence[Mapping[str, str]],
+    read: int,
+    videos: int,
+    workdir: pathlib.Path,
+    strict: bool = False,
+) -> None:
+    """Tells how many videos had to be left out, if any had.
+
+    Args:
+      bad: the records of those that this process has met.
+      read: videos that could be read, over all processes.
+      videos: of the split.
+      workdir: of the run.
+      strict: eval.strict, where these are the videos that judge.
+
+    Raises:
+      InputError: with `strict`, there are some.
+    """
+    lost = videos - read
+    if lost and strict:
+        listed = "\n".join(f"  {r['id']}: {r['cause']}: {r['message']}" for r in bad[:_SHOWN])
+        raise InputError(
+            f"eval.strict is on and {lost} of {videos} videos could not be read:\n{listed}"
+        )
     if lost:
         log.warning(
             "%d of %d videos could not be read and are left out (%s/bad_videos.jsonl).",
             *(lost, videos, workdir),
-        )
-
-
-def refuse_lost(bad: Sequence[Mapping[str, str]], lost: int, videos: int) -> None:
-    """Refuses an evaluation with eval.strict that had to leave videos out.
-
-    Args:
-      bad: the records of those that this process has met.
-      lost: how many there are in all.
-      videos: of the split.
-
-    Raises:
-      InputError: there are some.
-    """
-    if lost:
-        listed = "\n".join(f"  {r['id']}: {r['cause']}: {r['message']}" for r in bad[:_SHOWN])
-        raise InputError(
-            f"eval.strict is on and {lost} of {videos} videos could not be read:\n{listed}"
         )

@@ -6,7 +6,6 @@ the encoding, is the work of this one class.
 
 import pathlib
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -16,16 +15,15 @@ import numpy as np
 from vivit_jax import config
 from vivit_jax.data.sources import Sources
 from vivit_jax.evals import knn, linear_probe, retrieval
-from vivit_jax.evals.base import refuse_lost, videos_at_once, warn_of_lost
+from vivit_jax.evals.base import Evaluator, account_for_lost, videos_at_once
 from vivit_jax.evals.frozen import Encoded, FrozenEncoder, check
+from vivit_jax.evals.split import Pass
 
 JUDGES = {"linear_probe": linear_probe, "knn": knn, "retrieval": retrieval}
 
 
-class BySummary:
+class BySummary(Evaluator):
     """Judges an encoder by the summaries of videos, by as many of JUDGES as are wanted."""
-
-    needs_labels = True
 
     def __init__(
         self,
@@ -48,22 +46,14 @@ class BySummary:
         check(experiment, sources)
         probe = experiment.probe
         self._judges = [JUDGES[name] for name in experiment.eval.evaluators if name in JUDGES]
+        self.results = [name for judge in self._judges for name in judge.RESULTS]
         self._sources, self._options, self._seed = sources, experiment.probe, experiment.seed
         self._strict = experiment.eval.strict
+        at_once = videos_at_once(experiment, probe.clips * probe.crops, mesh)
         self._encoder = FrozenEncoder(
             objective.encoder,  # type: ignore[attr-defined]
-            experiment.data,
-            mesh,
-            clips=probe.clips,
-            crops=probe.crops,
-            resize=experiment.eval.resize,
-            batch_size=videos_at_once(experiment, probe.clips * probe.crops, mesh),
+            Pass(experiment.data, mesh, probe.clips, probe.crops, experiment.eval.resize, at_once),
         )
-
-    @property
-    def results(self) -> Sequence[str]:
-        """Names of the results by which one checkpoint can be better than another."""
-        return [name for judge in self._judges for name in judge.RESULTS]
 
     def run(self, params: Any, folder: pathlib.Path, workdir: pathlib.Path) -> dict[str, float]:
         """Returns the results of every judge; writes nothing but bad_videos.jsonl.
@@ -78,11 +68,9 @@ class BySummary:
             for source, split in ((self._sources.train, "train"), (self._sources.eval, "eval"))
         )
         results = self.judge(known, held_out)
-        for encoded in (known, held_out):
-            warn_of_lost(encoded.size - len(encoded.videos), encoded.size, workdir)
-        if self._strict:
-            lost = held_out.size - len(held_out.videos)
-            refuse_lost(held_out.bad, lost, held_out.size)
+        for encoded, strict in ((known, False), (held_out, self._strict)):
+            read = len(encoded.videos)
+            account_for_lost(encoded.bad, read, encoded.size, workdir, strict)
         return {
             **results,
             "frozen_coverage": len(held_out.videos) / held_out.size,

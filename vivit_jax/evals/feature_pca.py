@@ -17,8 +17,8 @@ from jaxtyping import Float, UInt8
 
 from vivit_jax import config, film, sharding
 from vivit_jax.data.sources import Listed, Sources
-from vivit_jax.evals.base import refuse_lost, videos_at_once, warn_of_lost
-from vivit_jax.evals.split import Batch, judge_split, judged_source, spread
+from vivit_jax.evals.base import Evaluator, account_for_lost, videos_at_once
+from vivit_jax.evals.split import Batch, Pass, judged_source, spread
 from vivit_jax.objectives.latent_prediction import TARGET_EPS
 
 COLOURS = 3
@@ -38,7 +38,7 @@ class Principal(NamedTuple):
     share: float
 
 
-class FeaturePCA:
+class FeaturePCA(Evaluator):
     """Looks at the features of some videos, evenly spaced over a split, as one middle clip each.
 
     Its results tell of layer-normalised tokens. `feature_std` is the mean over the features of
@@ -49,7 +49,6 @@ class FeaturePCA:
     """
 
     needs_labels = False
-    results = ()
 
     def __init__(
         self,
@@ -70,16 +69,16 @@ class FeaturePCA:
           InputError: there are no videos, or the devices cannot share eval.batch_size.
         """
         self._encoder: nn.Module = objective.encoder  # type: ignore[attr-defined]
-        self._experiment, self._mesh = experiment, mesh
+        self._options = experiment.eval
         source, pictures = judged_source(sources, experiment.eval), experiment.eval.pictures
         self._videos = spread(len(source), max(_VIDEOS, pictures))
         self._drawn = spread(len(self._videos), pictures)
         self._source = Listed([source.example(i) for i in self._videos])
         parts = sharding.batch_parts(mesh)
         enough = parts * -(-len(self._videos) // parts)
-        self._batch_size = min(enough, videos_at_once(experiment, 1, mesh))
+        at_once = min(enough, videos_at_once(experiment, 1, mesh))
+        self._pass = Pass(experiment.data, mesh, 1, 1, experiment.eval.resize, at_once)
         self._encode = jax.jit(self._encode_batch, out_shardings=sharding.replicated(mesh))
-        self.pictures: list[pathlib.Path] = []
 
     def run(self, params: Any, folder: pathlib.Path, workdir: pathlib.Path) -> dict[str, float]:
         """Returns the results, and draws feature_pca_NUMBER.png, .gif and .mp4.
@@ -92,21 +91,10 @@ class FeaturePCA:
         Raises:
           InputError: with eval.strict, a video could not be read.
         """
-        rows, bad = judge_split(
-            functools.partial(self._encode, params["encoder"]),
-            self._source,
-            self._experiment,
-            self._mesh,
-            clips=1,
-            crops=1,
-            batch_size=self._batch_size,
-            what="encoding",
-            workdir=workdir,
-        )
+        encode, split = functools.partial(self._encode, params["encoder"]), self._options.split
+        rows, bad = self._pass.rows(encode, self._source, split, workdir, "encoding")
         read, videos = len(rows["index"]), len(self._videos)
-        warn_of_lost(videos - read, videos, workdir)
-        if self._experiment.eval.strict:
-            refuse_lost(bad, videos - read, videos)
+        account_for_lost(bad, read, videos, workdir, self._options.strict)
         self.pictures = []
         if not read:
             return {"feature_std": float("nan"), "feature_top3": float("nan"), "feature_videos": 0}

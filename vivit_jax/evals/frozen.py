@@ -3,7 +3,7 @@
 It reads nothing of an objective but its encoder, so it is the same under every one of them.
 """
 
-import contextlib
+import functools
 import logging
 import pathlib
 from collections.abc import Generator
@@ -15,13 +15,11 @@ import numpy as np
 from einops import rearrange
 
 from vivit_jax import config, sharding
-from vivit_jax.data.pipeline import eval_batches
 from vivit_jax.data.sources import Source, Sources
 from vivit_jax.errors import InputError
-from vivit_jax.metrics import Progress
+from vivit_jax.evals.split import Bad, Batch, Pass
 
 log = logging.getLogger(__name__)
-Batch = dict[str, jax.Array]
 
 
 class Encoded(NamedTuple):
@@ -39,7 +37,7 @@ class Encoded(NamedTuple):
     labels: np.ndarray
     videos: np.ndarray
     size: int
-    bad: list[dict[str, str]]
+    bad: Bad
 
 
 class FrozenEncoder:
@@ -48,13 +46,7 @@ class FrozenEncoder:
     def __init__(
         self,
         encoder: nn.Module,
-        data: config.Data,
-        mesh: jax.sharding.Mesh,
-        *,
-        clips: int,
-        crops: int,
-        resize: int,
-        batch_size: int,
+        videos: Pass,
         kind: str = "summary",
         spread: bool = False,
     ):
@@ -62,19 +54,13 @@ class FrozenEncoder:
 
         Args:
           encoder: see models/video_transformer.py.
-          data: how clips are made.
-          mesh: where it runs.
-          clips: clips of a video.
-          crops: crops of a clip: 1 or 3.
-          resize: short side before the crop, pixels; 0 means data.image_size.
-          batch_size: videos at once, over all devices.
+          videos: how they are read.
           kind: "summary" (the mean over views, [D]), "views" (the summary of each, [V D]) or
             "tokens" (of each, [V N D]).
           spread: each device keeps only what is of its own videos, where all would be too much.
         """
-        self._encoder, self._data, self._mesh = encoder, data, mesh
-        self._views = {"clips": clips, "crops": crops, "resize": resize, "batch_size": batch_size}
-        self._kind = kind
+        self._encoder, self._pass, self._kind = encoder, videos, kind
+        mesh = videos.mesh
         place = sharding.batch_sharding(mesh) if spread else sharding.replicated(mesh)
         self._encode = jax.jit(self._features, out_shardings=place)
 
@@ -93,7 +79,7 @@ class FrozenEncoder:
 
     def shape(self, params: Any) -> tuple[int, ...]:
         """Returns the shape of one video's features."""
-        data, views = self._data, self._views["clips"] * self._views["crops"]
+        data, views = self._pass.data, self._pass.clips * self._pass.crops
         size = (1, views, data.frames, data.image_size, data.image_size, 3)
         video = {"video": jax.ShapeDtypeStruct(size, np.uint8)}
         return jax.eval_shape(self._features, params, video)["features"].shape[1:]
@@ -104,9 +90,9 @@ class FrozenEncoder:
         source: Source,
         split: str,
         workdir: pathlib.Path | None,
-        bad: list[dict[str, str]] | None = None,
+        bad: Bad | None = None,
     ) -> Generator[Batch]:
-        """Yields "features", "label", "valid" and "index", each video once over all hosts.
+        """Returns "features", "label", "valid" and "index" by batches; see Pass.batches.
 
         Args:
           params: of the encoder.
@@ -115,23 +101,8 @@ class FrozenEncoder:
           workdir: where that goes.
           bad: is given the records of the videos that this process could not read.
         """
-        with eval_batches(
-            source,
-            self._data,
-            **self._views,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            workdir=workdir,
-            split=split,
-        ) as read:
-            before: Any = ()
-            for batch in read:
-                encoded = self._encode(params, sharding.to_devices(batch, self._mesh))
-                jax.block_until_ready(before)  # two in flight at most
-                before = encoded
-                yield encoded
-            if bad is not None:
-                bad.extend(read.bad.records)
+        encode = functools.partial(self._encode, params)
+        return self._pass.batches(encode, source, split, workdir, bad)
 
     def encode(
         self, params: Any, source: Source, split: str, workdir: pathlib.Path | None
@@ -144,16 +115,10 @@ class FrozenEncoder:
           split: what bad_videos.jsonl calls them.
           workdir: where that goes.
         """
-        progress = Progress(f"encoding {split}", len(source))
-        parts, bad = [], []
-        with contextlib.closing(self.batches(params, source, split, workdir, bad)) as batches:
-            for batch in batches:
-                parts.append({name: np.asarray(value) for name, value in batch.items()})
-                progress.look(min(len(parts) * self._views["batch_size"], len(source)))
-        rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        seen = rows["valid"] & (rows["index"] >= 0)
-        labels = first_head(rows["label"])[seen]
-        return Encoded(rows["features"][seen], labels, rows["index"][seen], len(source), bad)
+        encode, what = functools.partial(self._encode, params), f"encoding {split}"
+        rows, bad = self._pass.rows(encode, source, split, workdir, what)
+        labels = first_head(rows["label"])
+        return Encoded(rows["features"], labels, rows["index"], len(source), bad)
 
 
 def first_head(labels: Any) -> Any:

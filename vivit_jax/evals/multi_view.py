@@ -22,8 +22,8 @@ from vivit_jax import config, report, sharding
 from vivit_jax.data.sources import Sources
 from vivit_jax.errors import InputError
 from vivit_jax.evals import scores as measures
-from vivit_jax.evals.base import refuse_lost, videos_at_once, warn_of_lost
-from vivit_jax.evals.split import Batch, judge_split, judged_source
+from vivit_jax.evals.base import Evaluator, account_for_lost, videos_at_once
+from vivit_jax.evals.split import Bad, Batch, Pass, judged_source
 
 OF_HEAD = ("top1", "top5", "precision", "recall", "f1")  # the last three are means over classes
 
@@ -41,7 +41,7 @@ class Judged(NamedTuple):
     scores: np.ndarray
     labels: np.ndarray
     videos: np.ndarray
-    bad: list[dict[str, str]]
+    bad: Bad
 
 
 def view_scores(
@@ -70,10 +70,8 @@ def view_scores(
     return reduce(scores, "b v k -> b k", "mean")
 
 
-class MultiView:
+class MultiView(Evaluator):
     """Judges a classifier on videos."""
-
-    needs_labels = True
 
     def __init__(
         self,
@@ -102,18 +100,24 @@ class MultiView:
             )
         source = judged_source(sources, options)
         self._objective, self._source, self._names = objective, source, sources.label_maps
-        self._experiment, self._options, self._mesh = experiment, options, mesh
-        self._batch_size = videos_at_once(experiment, options.clips * options.crops, mesh)
+        if objective.multi_label:
+            self.results = ("mean_average_precision",)
+        elif len(self._names) == 1:
+            self.results = OF_HEAD
+        else:
+            of_heads = (f"{name}_head_{i}" for i in range(len(self._names)) for name in OF_HEAD)
+            self.results = ("top1", *of_heads)
+        self._options, self.about = options, {"views": f"{options.clips}x{options.crops}"}
+        self._pass = Pass(
+            experiment.data,
+            mesh,
+            clips=options.clips,
+            crops=options.crops,
+            resize=options.resize,
+            batch_size=videos_at_once(experiment, options.clips * options.crops, mesh),
+            num_outputs=sum(len(names) for names in sources.label_maps),
+        )
         self._judge = jax.jit(self._scores, out_shardings=sharding.replicated(mesh))
-
-    @property
-    def results(self) -> tuple[str, ...]:
-        """Names of the results by which one checkpoint can be better than another."""
-        if self._objective.multi_label:
-            return ("mean_average_precision",)
-        if len(self._names) == 1:
-            return OF_HEAD
-        return ("top1", *(f"{name}_head_{i}" for i in range(len(self._names)) for name in OF_HEAD))
 
     def run(self, params: Any, folder: pathlib.Path, workdir: pathlib.Path) -> dict[str, float]:
         """Returns the results, and writes pictures and tables of them.
@@ -128,33 +132,22 @@ class MultiView:
         """
         start = time.perf_counter()
         judged = self.judge(params, workdir)
-        lost = len(self._source) - len(judged.videos)
-        warn_of_lost(lost, len(self._source), workdir)
+        read, videos = len(judged.videos), len(self._source)
         results = {
             **self._measure(judged, folder),
-            "videos": len(self._source),
-            "coverage": len(judged.videos) / len(self._source),
+            "videos": videos,
+            "coverage": read / videos,
             "seconds": round(time.perf_counter() - start, 2),
         }
         if jax.process_index() == 0:
             self._write_videos(judged, folder)
-        if self._options.strict:
-            refuse_lost(judged.bad, lost, len(self._source))
+        account_for_lost(judged.bad, read, videos, workdir, self._options.strict)
         return results
 
     def judge(self, params: Any, workdir: pathlib.Path | None = None) -> Judged:
         """Returns the scores of all videos that can be read, each once over all hosts."""
-        rows, bad = judge_split(
-            functools.partial(self._judge, params),
-            self._source,
-            self._experiment,
-            self._mesh,
-            clips=self._options.clips,
-            crops=self._options.crops,
-            batch_size=self._batch_size,
-            num_outputs=sum(len(names) for names in self._names),
-            workdir=workdir,
-        )
+        judge = functools.partial(self._judge, params)
+        rows, bad = self._pass.rows(judge, self._source, self._options.split, workdir)
         return Judged(rows["scores"], rows["label"], rows["index"], bad)
 
     def _scores(self, params: Any, batch: Batch) -> Batch:

@@ -19,8 +19,9 @@ from jaxtyping import Array, Float, Int, UInt8
 from vivit_jax import config, film, sharding
 from vivit_jax.data.sources import Sources
 from vivit_jax.errors import InputError
-from vivit_jax.evals.base import refuse_lost, videos_at_once, warn_of_lost
-from vivit_jax.evals.split import Batch, judge_split, judged_source, spread
+from vivit_jax.evals.base import Evaluator, account_for_lost, videos_at_once
+from vivit_jax.evals.split import Batch, Pass, judged_source, spread
+from vivit_jax.models.layers import take
 from vivit_jax.models.positions import Axes
 from vivit_jax.models.video_transformer import normalise
 from vivit_jax.objectives.masked_pixels import Drawn, MaskedPixels
@@ -43,7 +44,7 @@ class Pictured(NamedTuple):
     panels: UInt8[Array, "n 4 frames H W 3"]
 
 
-class Reconstruction:
+class Reconstruction(Evaluator):
     """Judges a masked autoencoder on videos.
 
     Its results are `reconstruction_loss`, the objective's own (lower is better), and
@@ -80,12 +81,13 @@ class Reconstruction:
                 f"and this one is {experiment.objective['name']!r}, which predicts no pixels; "
                 "leave it out."
             )
-        self._objective, self._experiment, self._mesh = objective, experiment, mesh
-        self._source = judged_source(sources, experiment.eval)
-        self._batch_size = videos_at_once(experiment, 1, mesh)
-        self._drawn = spread(len(self._source), experiment.eval.pictures)
+        options = experiment.eval
+        self._objective, self._options = objective, options
+        self._source = judged_source(sources, options)
+        at_once = videos_at_once(experiment, 1, mesh)
+        self._pass = Pass(experiment.data, mesh, 1, 1, options.resize, at_once)
+        self._drawn = spread(len(self._source), options.pictures)
         self._judge = jax.jit(self._judge_batch, out_shardings=sharding.replicated(mesh))
-        self.pictures: list[pathlib.Path] = []
 
     def run(self, params: Any, folder: pathlib.Path, workdir: pathlib.Path) -> dict[str, float]:
         """Returns the results, and draws reconstruction_NUMBER.png, .gif and .mp4.
@@ -104,27 +106,16 @@ class Reconstruction:
 
         def judge(batch: Batch) -> Batch:
             rows, some = self._judge(params, batch)
-            first = next(batch_numbers) * self._batch_size
-            if any(first <= i < first + self._batch_size for i in self._drawn):
+            first = next(batch_numbers) * self._pass.batch_size
+            if any(first <= i < first + self._pass.batch_size for i in self._drawn):
                 pictured.append(some)
             return rows
 
-        rows, bad = judge_split(
-            judge,
-            self._source,
-            self._experiment,
-            self._mesh,
-            clips=1,
-            crops=1,
-            batch_size=self._batch_size,
-            what="reconstructing",
-            workdir=workdir,
-        )
+        split = self._options.split
+        rows, bad = self._pass.rows(judge, self._source, split, workdir, "reconstructing")
         self.pictures = self._draw(pictured, folder) if jax.process_index() == 0 else []
         videos, read = len(self._source), len(rows["index"])
-        warn_of_lost(videos - read, videos, workdir)
-        if self._experiment.eval.strict:
-            refuse_lost(bad, videos - read, videos)
+        account_for_lost(bad, read, videos, workdir, self._options.strict)
         with np.errstate(divide="ignore", invalid="ignore"):  # no video, or a perfect one
             loss, error = (rows[k].sum() / rows["tokens"].sum() for k in ("losses", "errors"))
             psnr = -10 * np.log10(error)
@@ -145,7 +136,7 @@ class Reconstruction:
         predicted: Any = objective.apply({"params": params}, video, drawn, method="fill_in")
         filled = jnp.clip(objective.pixels(predicted, video, drawn.decoded), 0, 1)
         true = objective.cut(clips.astype(jnp.float32) / 255)
-        errors = jnp.square(filled - at(true, drawn.decoded)).mean(axis=(2, 3)) * drawn.counts
+        errors = jnp.square(filled - take(true, drawn.decoded)).mean(axis=(2, 3)) * drawn.counts
         rows = {
             "valid": batch["valid"],
             "index": batch["index"],
@@ -200,13 +191,8 @@ def draw_panels(
     def put(under: Array, places: Array, pixels: Array) -> Array:
         return jax.vmap(lambda x, i, y: x.at[i].set(y))(under, places, pixels)
 
-    grey, seen = jnp.full_like(true, GREY), at(true, drawn.visible)
+    grey, seen = jnp.full_like(true, GREY), take(true, drawn.visible)
     alone = put(grey, drawn.decoded, filled)
     panels = true, put(grey, drawn.visible, seen), alone, put(alone, drawn.visible, seen)
     frames = jnp.stack([objective.paste(x, axes) for x in panels], axis=1)
     return jnp.round(frames * 255).astype(jnp.uint8)
-
-
-def at(x: Float[Array, "B N P 3"], places: Int[Array, "B M"]) -> Float[Array, "B M P 3"]:
-    """Returns the pixels of each example's tokens at its own places."""
-    return jnp.take_along_axis(x, places[:, :, None, None], axis=1)

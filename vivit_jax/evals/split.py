@@ -1,7 +1,9 @@
 """One pass over the videos that are judged: what all evaluators of a split share."""
 
+import contextlib
+import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import jax
 import numpy as np
@@ -14,6 +16,7 @@ from vivit_jax.metrics import Progress
 
 Batch = dict[str, jax.Array]
 Rows = dict[str, np.ndarray]
+Bad = list[dict[str, str]]
 
 
 def judged_source(sources: Sources, options: config.Eval) -> Source:
@@ -40,57 +43,94 @@ def spread(size: int, count: int) -> list[int]:
     return np.linspace(0, size - 1, min(count, size)).round().astype(int).tolist()
 
 
-def judge_split(
-    judge: Callable[[Batch], Batch],
-    source: Source,
-    experiment: config.Experiment,
-    mesh: jax.sharding.Mesh,
-    *,
-    clips: int,
-    crops: int,
-    batch_size: int,
-    num_outputs: int = 0,
-    what: str = "evaluating",
-    workdir: pathlib.Path | None = None,
-) -> tuple[Rows, list[dict[str, str]]]:
-    """Returns what is made of all videos that can be read, each once over all hosts.
+@dataclasses.dataclass(frozen=True)
+class Pass:
+    """How the videos of a split are read, each once over all hosts.
 
-    Args:
-      judge: from a batch of eval_batches on the devices to a row for each video, which every
-        device has; among them "valid" and "index", as they came.
-      source: the videos.
-      experiment: its data and eval sections are read.
+    Attributes:
+      data: how clips are made.
       mesh: the devices.
       clips: clips of a video.
       crops: crops of a clip: 1 or 3.
+      resize: short side before the crop, pixels; 0 means data.image_size.
       batch_size: videos at once over all devices.
       num_outputs: K; read for data.labels "multi".
-      what: is being done, for the log.
-      workdir: where bad_videos.jsonl goes.
-
-    Returns:
-      The rows, and a record of each video that this process could not read: id, cause, message.
     """
-    parts: list[Batch] = []
-    with eval_batches(
-        source,
-        experiment.data,
-        clips=clips,
-        crops=crops,
-        batch_size=batch_size,
-        resize=experiment.eval.resize,
-        num_outputs=num_outputs,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        workdir=workdir,
-        split=experiment.eval.split,
-    ) as batches:
-        progress = Progress(what, len(batches))
-        for batch in batches:
-            parts.append(judge(sharding.to_devices(batch, mesh)))
-            jax.block_until_ready(parts[-2:-1])  # two in flight at most
-            progress.look(len(parts))
-        bad = batches.bad.records
-    rows = {key: np.concatenate([np.asarray(part[key]) for part in parts]) for key in parts[0]}
-    seen = rows["valid"] & (rows["index"] >= 0)
-    return {key: value[seen] for key, value in rows.items()}, bad
+
+    data: config.Data
+    mesh: jax.sharding.Mesh
+    clips: int
+    crops: int
+    resize: int
+    batch_size: int
+    num_outputs: int = 0
+
+    def batches(
+        self,
+        judge: Callable[[Batch], Batch],
+        source: Source,
+        split: str,
+        workdir: pathlib.Path | None = None,
+        bad: Bad | None = None,
+    ) -> Generator[Batch]:
+        """Yields what is made of each batch, while the next is on its way; close it when done.
+
+        Args:
+          judge: from a batch of eval_batches on the devices to a row for each video.
+          source: the videos.
+          split: what bad_videos.jsonl calls them.
+          workdir: where that goes.
+          bad: is given a record of each video that this process could not read: id, cause, message.
+        """
+        with eval_batches(
+            source,
+            self.data,
+            clips=self.clips,
+            crops=self.crops,
+            batch_size=self.batch_size,
+            resize=self.resize,
+            num_outputs=self.num_outputs,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            workdir=workdir,
+            split=split,
+        ) as read:
+            before = None
+            for batch in read:
+                made = judge(sharding.to_devices(batch, self.mesh))
+                if before is not None:
+                    yield before
+                    jax.block_until_ready(before)  # two in flight at most
+                before = made
+            if before is not None:
+                yield before
+            if bad is not None:
+                bad.extend(read.bad.records)
+
+    def rows(
+        self,
+        judge: Callable[[Batch], Batch],
+        source: Source,
+        split: str,
+        workdir: pathlib.Path | None = None,
+        what: str = "evaluating",
+    ) -> tuple[Rows, Bad]:
+        """Returns what is made of all videos that can be read, and what could not be.
+
+        Args:
+          judge: as above; every device has its rows, among them "valid" and "index" as they came.
+          source: the videos.
+          split: what bad_videos.jsonl calls them.
+          workdir: where that goes.
+          what: is being done, for the log.
+        """
+        parts: list[Rows] = []
+        bad: Bad = []
+        progress = Progress(what, len(source))
+        with contextlib.closing(self.batches(judge, source, split, workdir, bad)) as batches:
+            for batch in batches:
+                parts.append(jax.device_get(batch))
+                progress.look(min(len(parts) * self.batch_size, len(source)))
+        rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        seen = rows["valid"] & (rows["index"] >= 0)
+        return {name: value[seen] for name, value in rows.items()}, bad

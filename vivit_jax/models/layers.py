@@ -70,9 +70,9 @@ def matmul(x: Float[Array, "... K"], kernel: Float[Array, "K M"]) -> Float[Array
     return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[1])
 
 
-def take(x: Float[Array, "B N D"], index: Int[Array, "B M"]) -> Float[Array, "B M D"]:
+def take(x: Float[Array, "B N ..."], index: Int[Array, "B M"]) -> Float[Array, "B M ..."]:
     """Returns the tokens of each example at its own places."""
-    return jnp.take_along_axis(x, index[:, :, None], axis=1)
+    return jnp.take_along_axis(x, index.reshape(*index.shape, *(1,) * (x.ndim - 2)), axis=1)
 
 
 class Dense(nn.Module):

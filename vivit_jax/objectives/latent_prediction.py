@@ -172,8 +172,7 @@ class LatentPrediction(nn.Module):
         average = self.encoder.clone(parent=None)
         features = cast(Features, average.apply({"params": params}, video, every))
         tokens = jax.lax.stop_gradient(features.tokens)
-        mean, variance = tokens.mean(axis=2, keepdims=True), tokens.var(axis=2, keepdims=True)
-        return (tokens - mean) * jax.lax.rsqrt(variance + TARGET_EPS)
+        return jax.nn.standardize(tokens, axis=2, epsilon=TARGET_EPS)
 
 
 def check(objective: LatentPrediction) -> None:

@@ -224,10 +224,7 @@ class MaskedPixels(nn.Module):
         The mean and the scale, which nothing predicts, are those of the true pixels, as in the
         papers' own pictures.
         """
-        at = places[:, :, None, None]
-        mean, scale = (
-            jnp.take_along_axis(x, at, axis=1) for x in self.moments(self.patches(video))
-        )
+        mean, scale = (take(x, places) for x in self.moments(self.patches(video)))
         pixels = rearrange(predicted, "b m (p c) -> b m p c", c=3) * scale + mean
         return denormalise(pixels, self.encoder) if self.target_normalised == "all" else pixels
 
