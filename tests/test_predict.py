@@ -141,6 +141,8 @@ def test_who_has_seen_enough_sees_no_traceback(workdir, videos, stop):
         assert process.stdout.readline() == f"{paths[0]}\n"
         if stop == signal.SIGINT:
             process.send_signal(stop)
-        process.stdout.close()
+            process.stdout.read()  # to its end, as else the pipe's signal may be the first
+        else:
+            process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == -stop
