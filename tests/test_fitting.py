@@ -9,7 +9,7 @@ from vivit_jax import fitting
 from vivit_jax.errors import InputError
 from vivit_jax.fitting import Source, Table, fit, resize
 from vivit_jax.models.video_transformer import VideoTransformer
-from vivit_jax.optim import path_of
+from vivit_jax.trees import path_of
 
 CLIP = (1, 4, 16, 16, 3)
 DEFAULT = {"size": "mu", "tubelet": (2, 8, 8), "pool": "mean", "positions": "sincos_3d"}

@@ -8,6 +8,7 @@ from vivit_jax import optim
 from vivit_jax.config import Optim, Train
 from vivit_jax.errors import InputError
 from vivit_jax.models.video_transformer import CHOICES, VideoTransformer
+from vivit_jax.trees import path_of
 
 CLIP = jax.ShapeDtypeStruct((1, 4, 32, 32, 3), jnp.uint8)
 TABLES = {
@@ -36,7 +37,7 @@ def shapes_of(**fields):
 
 
 def by_path(tree):
-    return {optim.path_of(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    return {path_of(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def ones_of(shapes):

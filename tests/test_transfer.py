@@ -14,7 +14,7 @@ from vivit_jax import metrics, run, train, transfer
 from vivit_jax.checkpoint import locate
 from vivit_jax.errors import InputError
 from vivit_jax.evals.base import Evaluator
-from vivit_jax.optim import path_of
+from vivit_jax.trees import path_of
 
 ENCODER = {"pool": "mean", "positions": "learned", "depth": 2}
 PIXELS = {

@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from vivit_jax.errors import InputError
+from vivit_jax.trees import path_of
 
 FOLDER = "checkpoints"
 
@@ -128,7 +129,7 @@ class Checkpoints:
             jax.tree.leaves_with_path(state), jax.tree.leaves(target), strict=True
         ):
             if array.shape != wanted.shape:
-                name = jax.tree_util.keystr(path, simple=True, separator="/")
+                name = path_of(path)
                 raise InputError(
                     f"{self.folder / str(step)}: {name} has the shape {array.shape}; "
                     f"this config makes it {wanted.shape}."

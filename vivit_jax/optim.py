@@ -18,12 +18,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.tree_util import keystr, tree_leaves_with_path, tree_map_with_path
+from jax.tree_util import tree_map_with_path
 from jax.typing import ArrayLike
 
 from vivit_jax import config
 from vivit_jax.errors import InputError
 from vivit_jax.options import choose
+from vivit_jax.trees import by_path, path_of
 
 log = logging.getLogger(__name__)
 Schedule = Callable[[ArrayLike], jax.Array]
@@ -178,11 +179,6 @@ def check(optim: config.Optim) -> None:
         raise InputError(f"config.optim.layer_decay = {optim.layer_decay} is not in (0, 1].")
 
 
-def path_of(keys: tuple[Any, ...]) -> str:
-    """Returns the path of a leaf, such as "encoder/blocks/block_0/mlp_in/kernel"."""
-    return keystr(keys, simple=True, separator="/")
-
-
 def decays(path: str, ndim: int) -> bool:
     """Returns whether weight decay is for this parameter.
 
@@ -225,7 +221,7 @@ def layer_scales(params: Any, layer_decay: float) -> Any:
     Raises:
       InputError: the encoder has no stack of blocks to count.
     """
-    paths = (path_of(keys) for keys, _ in tree_leaves_with_path(params))
+    paths = by_path(params)
     blocks = {m.groups() for p in paths if (m := re.match(r"encoder/(\w+)/(block_\d+)/", p))}
     temporal_depth = sum(stack == "time" for stack, _ in blocks)
     depth = sum(stack in ("blocks", "space") for stack, _ in blocks)

@@ -37,6 +37,7 @@ class Predictor(nn.Module):
       mlp_dim: 0 for four times the width.
       gelu: as in VideoTransformer, and the following too.
       norm_eps: likewise.
+      closing_norm_eps: likewise.
       key_bias: likewise.
       kernel_init: likewise.
       dtype: likewise.
@@ -56,6 +57,7 @@ class Predictor(nn.Module):
     mlp_dim: int = 0
     gelu: str = "erf"
     norm_eps: float = 1e-6
+    closing_norm_eps: float = 0.0
     key_bias: bool = True
     kernel_init: str = "xavier_uniform"
     dtype: str = "float32"
@@ -107,7 +109,7 @@ class Predictor(nn.Module):
             mean=True,
             average_rows=False,
             norm_summary=False,
-            norm_eps=self.norm_eps,
+            norm_eps=self.closing_norm_eps or self.norm_eps,
             dropout=0.0,
             drop_path=0.0,
             dtype=self.dtype,

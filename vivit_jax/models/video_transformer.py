@@ -105,6 +105,8 @@ class VideoTransformer(nn.Module):
         "central_frame".
       gelu: "tanh" (ViViT) or "erf" (TimeSformer, VideoMAE, V-JEPA).
       norm_eps: of every layer norm.
+      closing_norm_eps: of the closing norm, where it is another (Hugging Face's VideoMAE); 0 for
+        norm_eps.
       norm_summary: the closing norm is of the summary, and not of each token, as where VideoMAE and
         MAE-ST are fine-tuned; tokens are then left as the last block gives them.
       key_bias: whether keys have a bias, which softmax takes out again (VideoMAE's have none).
@@ -138,6 +140,7 @@ class VideoTransformer(nn.Module):
     tubelet_init: str = "lecun_normal"
     gelu: str = "tanh"
     norm_eps: float = 1e-6
+    closing_norm_eps: float = 0.0
     norm_summary: bool = False
     key_bias: bool = True
     kernel_init: str = "xavier_uniform"
@@ -265,7 +268,7 @@ class VideoTransformer(nn.Module):
             mean=self.pool != "class_token",
             average_rows=average_rows,
             norm_summary=self.norm_summary and name != "space",
-            norm_eps=self.norm_eps,
+            norm_eps=self.closing_norm_eps or self.norm_eps,
             dropout=self.dropout,
             drop_path=self.drop_path,
             dtype=self.dtype,

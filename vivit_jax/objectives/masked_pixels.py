@@ -73,6 +73,7 @@ class MaskedPixels(nn.Module):
       decoder_mlp_dim: 0 for four times its width.
       decoder_positions: a row of positions.POSITIONS.
       decoder_class_token: whether it has a class token of its own.
+      decoder_closing_norm_eps: of its closing norm; 0 for the encoder's norm_eps.
       decoder_embed_bias: whether the map from the encoder's width to its has a bias.
 
     Raises:
@@ -91,6 +92,7 @@ class MaskedPixels(nn.Module):
     decoder_mlp_dim: int = 0
     decoder_positions: str = "sincos_1d"
     decoder_class_token: bool = False
+    decoder_closing_norm_eps: float = 0.0
     decoder_embed_bias: bool = False
 
     def __post_init__(self) -> None:
@@ -148,6 +150,7 @@ class MaskedPixels(nn.Module):
             mlp_dim=self.decoder_mlp_dim,
             gelu=encoder.gelu,
             norm_eps=encoder.norm_eps,
+            closing_norm_eps=self.decoder_closing_norm_eps,
             kernel_init=encoder.kernel_init,
             key_bias=encoder.key_bias,
             dtype=encoder.dtype,

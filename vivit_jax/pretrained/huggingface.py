@@ -1,0 +1,197 @@
+"""Hugging Face's folders: config.json, preprocessor_config.json, and the weights beside them.
+
+Each kind of model is a module of its own, by config.json's "model_type". It has
+
+    NAMES                          renames: patterns of transformers 5's names in memory to those of
+                                   published files, which the tables are written in
+    find(folder) -> Found          what the folder holds
+    express(pretrained) -> Theirs  the same model as a folder of theirs, or an InputError
+"""
+
+import json
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors.numpy
+
+from vivit_jax.errors import InputError
+from vivit_jax.pretrained.files import read_json, read_safetensors
+from vivit_jax.pretrained.found import Found, Pretrained, numbered
+from vivit_jax.pretrained.rules import Arrays, Rule, to_theirs
+
+CONFIG, PREPROCESSOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+class Folder(NamedTuple):
+    """A folder that is read.
+
+    Attributes:
+      where: it is.
+      config: config.json.
+      preprocessor: preprocessor_config.json; empty where there is none.
+      arrays: the weights by name.
+    """
+
+    where: str
+    config: Mapping[str, Any]
+    preprocessor: Mapping[str, Any]
+    arrays: Arrays
+
+    def get(self, name: str, kind: type = int) -> Any:
+        """Returns a value of config.json.
+
+        Raises:
+          InputError: it is missing or of another type.
+        """
+        value = self.config.get(name)
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind:
+            raise InputError(
+                f"{self.where}/{CONFIG}: {name} = {value!r}; expected {kind.__name__}."
+            )
+        return value
+
+    def labels(self) -> tuple[tuple[str, ...], ...]:
+        """Returns the label map, from id2label, or else from the classifier's number of rows."""
+        classes = len(self.arrays["classifier.bias"]) if "classifier.bias" in self.arrays else 0
+        names = {int(k): str(v) for k, v in (self.config.get("id2label") or {}).items()}
+        if sorted(names) != list(range(classes)):
+            return (numbered(classes),)
+        return (tuple(names[i] for i in range(classes)),)
+
+    def colours(self, mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:
+        """Returns the model's mean and std, from the preprocessor or else as given."""
+        found = self.preprocessor
+        colours = (found.get("image_mean", mean), found.get("image_std", std))
+        return dict(zip(("mean", "std"), map(tuple, colours), strict=True))
+
+
+class Theirs(NamedTuple):
+    """A model as Hugging Face has it.
+
+    Attributes:
+      config: for config.json.
+      preprocessor: for preprocessor_config.json.
+      rules: table of names.
+    """
+
+    config: dict[str, Any]
+    preprocessor: dict[str, Any]
+    rules: Sequence[Rule]
+
+
+def read(path: pathlib.Path) -> Found:
+    """Returns what a folder holds.
+
+    Raises:
+      InputError: it is no folder of Hugging Face's, or its kind is not known here.
+    """
+    if not (path / CONFIG).is_file():
+        raise InputError(
+            f"{path} holds no {CONFIG}; expected a folder of Hugging Face's, with it and {WEIGHTS}."
+        )
+    content = read_json(path / CONFIG)
+    kind = content.get("model_type")
+    kinds = kinds_by_name()
+    if kind not in kinds:
+        raise InputError(
+            f"{path / CONFIG}: model_type = {kind!r}; expected one of {', '.join(kinds)}."
+        )
+    file = path / PREPROCESSOR
+    preprocessor = read_json(file) if file.is_file() else {}
+    arrays = {renamed(k, kinds[kind].NAMES): v for k, v in read_weights(path).items()}
+    return kinds[kind].find(Folder(str(path), content, preprocessor, arrays))
+
+
+def read_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Returns the weights of a folder, from one file or from several."""
+    if (path / INDEX).is_file():
+        parts = sorted(set(read_json(path / INDEX).get("weight_map", {}).values()))
+        return {k: v for part in parts for k, v in read_safetensors(path / part).items()}
+    if not (path / WEIGHTS).is_file():
+        have = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
+        raise InputError(f"{path} holds no {WEIGHTS} (nor {INDEX}); it holds {have}.")
+    return read_safetensors(path / WEIGHTS)
+
+
+def write(pretrained: Pretrained, folder: pathlib.Path) -> None:
+    """Writes a model as a folder that `from_pretrained` reads; the folder is there and empty.
+
+    Raises:
+      InputError: Hugging Face has no such model; names what differs from each that it has.
+    """
+    refusals = []
+    for name, kind in kinds_by_name().items():
+        try:
+            theirs = kind.express(pretrained)
+        except InputError as error:
+            refusals.append(f"  {name}: {error}")
+            continue
+        arrays = to_theirs(theirs.rules, pretrained.params, f"Hugging Face's {name}")
+        safetensors.numpy.save_file(arrays, folder / WEIGHTS, metadata={"format": "pt"})
+        for file, content in ((CONFIG, theirs.config), (PREPROCESSOR, theirs.preprocessor)):
+            (folder / file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        return
+    lines = "\n".join(refusals)
+    raise InputError(f"Hugging Face has no model like {pretrained.where}:\n{lines}")
+
+
+def renamed(name: str, names: Sequence[tuple[str, str]]) -> str:
+    """Returns a name as published files have it."""
+    for pattern, published in names:
+        name = re.sub(pattern, published, name)
+    return name
+
+
+def labels(pretrained: Pretrained) -> dict[str, Any]:
+    """Returns config.json's account of the classes.
+
+    Raises:
+      InputError: there are several heads.
+    """
+    names, *others = pretrained.label_maps
+    if others:
+        raise InputError(f"{1 + len(others)} heads, and it has one")
+    return {
+        "id2label": {str(i): name for i, name in enumerate(names)},
+        "label2id": {name: i for i, name in enumerate(names)},
+    }
+
+
+def preprocessor(pretrained: Pretrained, kind: str) -> dict[str, Any]:
+    """Returns preprocessor_config.json: what makes of pixels what the model is trained on."""
+    data, model = pretrained.experiment.data, pretrained.experiment.model
+    side = data.image_size
+    return {
+        "image_processor_type": kind,
+        "do_resize": True,
+        "size": {"shortest_edge": pretrained.experiment.eval.resize or side},
+        "do_center_crop": True,
+        "crop_size": {"height": side, "width": side},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(model["mean"]),
+        "image_std": list(model["std"]),
+    }
+
+
+def unlike(wanted: Mapping[str, Any], model: Mapping[str, Any]) -> str:
+    """Returns the options of a model that are not as wanted, in words; "" for none."""
+    return "; ".join(
+        f"config.model.{name} = {model[name]!r}, and it has {value!r}"
+        for name, value in wanted.items()
+        if model[name] != value
+    )
+
+
+def kinds_by_name() -> dict[str, Any]:
+    """Returns the modules that know a kind, by its model_type."""
+    from vivit_jax.pretrained import hf_videomae
+
+    return {"videomae": hf_videomae}
