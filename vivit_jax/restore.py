@@ -52,8 +52,8 @@ class Saved(NamedTuple):
         return read_label_maps(self.workdir)
 
 
-def find(source: str) -> Saved:
-    """Returns what a text names.
+def find(source: str | pathlib.Path) -> Saved:
+    """Returns the parameters that a text names.
 
     Args:
       source: a run's workdir, WORKDIR/checkpoints/STEP for another step than the newest, or a
@@ -62,9 +62,9 @@ def find(source: str) -> Saved:
     Raises:
       InputError: there is none.
     """
-    if pretrained.names(source):
-        published = pretrained.read(source)
-        return Saved(source, published.experiment, published=published)
+    if pretrained.names(str(source)):
+        published = pretrained.read(str(source))
+        return Saved(str(source), published.experiment, published=published)
     workdir, step = locate(pathlib.Path(source))
     experiment = recipe.read_config(workdir)
     with Checkpoints(workdir, read_only=True) as checkpoints:

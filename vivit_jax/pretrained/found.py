@@ -29,6 +29,7 @@ class Found:
       model: options of config.model, without "name".
       objective: config.objective.
       data: options of config.data: at least frames and image_size, of a clip.
+      eval: options of config.eval, as far as the file tells.
       arrays: parameters by their names.
       rules: what these are here, by path of the objective's parameters ("encoder/...").
       sizes: lengths of axes in the rules' layouts, such as "h": heads.
@@ -47,6 +48,7 @@ class Found:
     label_maps: tuple[tuple[str, ...], ...] = ((),)
     left: Sequence[Left] = ()
     notes: Sequence[str] = ()
+    eval: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Pretrained(NamedTuple):
@@ -78,8 +80,12 @@ def translate(found: Found) -> Pretrained:
     Raises:
       InputError: the file's parameters are not exactly those of the model.
     """
-    given = {"model": {"name": "video_transformer", **found.model}, "data": dict(found.data)}
-    sections = recipe.experiment(objective=dict(found.objective), **given)
+    sections = recipe.experiment(
+        model={"name": "video_transformer", **found.model},
+        objective=dict(found.objective),
+        data=dict(found.data),
+        eval=dict(found.eval),
+    )
     experiment = config.parse(sections.to_dict())
     objective = recipe.build_objective(experiment, found.label_maps)
     shapes = shapes_of(objective, experiment.data)

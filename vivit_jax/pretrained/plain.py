@@ -17,6 +17,7 @@ from vivit_jax.pretrained.found import Found, Pretrained
 from vivit_jax.pretrained.rules import Rule
 
 KEY = "vivit_jax"  # of the metadata
+WHERE = ("root", "train_list", "eval_list", "label_map")  # of config.data: the trainer's own paths
 
 
 def read(path: pathlib.Path) -> Found:
@@ -40,6 +41,7 @@ def read(path: pathlib.Path) -> Found:
         model=sections["model"],
         objective=sections["objective"],
         data=sections["data"],
+        eval=sections["eval"],
         arrays=arrays,
         rules=[Rule(name, name) for name in arrays],
         sizes={},
@@ -50,5 +52,7 @@ def read(path: pathlib.Path) -> Found:
 def write(pretrained: Pretrained, file: pathlib.Path) -> None:
     """Writes a model."""
     sections = json.loads(config.to_json(pretrained.experiment))
+    sections = {name: sections[name] for name in ("model", "objective", "data", "eval")}
+    sections["data"] = {k: v for k, v in sections["data"].items() if k not in WHERE}
     about = json.dumps({"config": sections, "label_maps": pretrained.label_maps})
     safetensors.numpy.save_file(pretrained.params, file, metadata={KEY: about})
