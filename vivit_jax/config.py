@@ -306,10 +306,10 @@ class Experiment:
       probe: how its frozen features are.
       mesh: the devices.
       seed: of everything random.
-      init_from: the workdir of another run, or its WORKDIR/checkpoints/STEP (its average of weights,
-        where it keeps one), or published weights as FAMILY:PATH (see pretrained/__init__.py), whose
-        encoder training starts from; empty to start from random weights. Not read where the run's
-        own workdir has a checkpoint.
+      init_from: the workdir of another run, or its WORKDIR/checkpoints/STEP (its average of
+        weights, where it keeps one), or published weights as FAMILY:PATH (pretrained/__init__.py
+        lists them), whose encoder training starts from; empty to start from random weights. Not
+        read where the run's own workdir has a checkpoint.
     """
 
     model: Mapping[str, Any]
