@@ -17,6 +17,7 @@ NAMES = (  # transformers 5's, in memory
     (r"attention\.attention\.value\.bias$", "attention.attention.v_bias"),
 )
 KIND = "VideoMAEImageProcessor"
+STRIDE = 4  # source frames
 CLOSING_EPS = 1e-5  # PyTorch's default
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 LIKE = {  # what every VideoMAE is
@@ -96,7 +97,11 @@ def find(folder: Folder) -> Found:
         **LIKE,
         **folder.colours(*IMAGENET),
     }
-    data = {"frames": frames, "image_size": get("image_size")}
+    data = {"frames": frames, "image_size": get("image_size"), "stride": STRIDE}
+    notes.append(
+        f"The file does not tell how far apart frames are: data.stride = {STRIDE}, as of VideoMAE on "
+        "Kinetics; on Something-Something it is 2, and data.sampling is 'segments' to fine-tune."
+    )
     sizes = {"h": heads}
     if "classifier.weight" in arrays:
         model |= {"norm_summary": True, "closing_norm_eps": CLOSING_EPS}
