@@ -162,6 +162,12 @@ def build_objective(experiment: config.Experiment, sources: Sources) -> nn.Modul
             f"{experiment.objective['name']!r} learns from an average of weights: give its decay, "
             "such as 0.998."
         )
+    if experiment.train.steps and not getattr(objective, "learns", True):
+        raise InputError(
+            f"config.objective.name = {experiment.objective['name']!r} learns nothing, and "
+            f"config.train.steps = {experiment.train.steps}: use 0, which only evaluates, or give "
+            "another objective, such as 'classify'."
+        )
     return objective
 
 
