@@ -35,7 +35,7 @@ class Family(NamedTuple):
 
 
 FAMILIES = {
-    "hf": Family(huggingface.read, "a folder of Hugging Face's: VideoMAE"),
+    "hf": Family(huggingface.read, "a folder of Hugging Face's: VideoMAE, ViViT, TimeSformer"),
     "safetensors": Family(plain.read, "a file of our own, as `export --to safetensors:` writes it"),
 }
 

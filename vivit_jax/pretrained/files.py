@@ -4,6 +4,7 @@ import json
 import pathlib
 from typing import Any
 
+import ml_dtypes  # noqa: F401  (numpy knows bfloat16 by it)
 import numpy as np
 import safetensors
 import safetensors.numpy

@@ -11,19 +11,26 @@ Each kind of model is a module of its own, by config.json's "model_type". It has
 import json
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
 
+from vivit_jax import recipe
 from vivit_jax.errors import InputError
+from vivit_jax.models.video_transformer import VideoTransformer
 from vivit_jax.pretrained.files import read_json, read_safetensors
 from vivit_jax.pretrained.found import Found, Pretrained, numbered
 from vivit_jax.pretrained.rules import Arrays, Rule, to_theirs
 
 CONFIG, PREPROCESSOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 INDEX = "model.safetensors.index.json"
+FREE = (  # options of a model that config.json tells or training alone reads; see `unlike`
+    *("size", "width", "depth", "heads", "mlp_dim", "tubelet", "temporal_depth", "mean", "std"),
+    *("norm_eps", "closing_norm_eps", "dropout", "attention_dropout", "drop_path"),
+    *("drop_path_rescaled", "tubelet_init", "kernel_init", "dtype", "remat", "scan"),
+)
 
 
 class Folder(NamedTuple):
@@ -65,10 +72,32 @@ class Folder(NamedTuple):
         return (tuple(names[i] for i in range(classes)),)
 
     def colours(self, mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:
-        """Returns the model's mean and std, from the preprocessor or else as given."""
-        found = self.preprocessor
-        colours = (found.get("image_mean", mean), found.get("image_std", std))
-        return dict(zip(("mean", "std"), map(tuple, colours), strict=True))
+        """Returns the model's mean and std, by what the preprocessor makes of pixels.
+
+        Args:
+          mean: where it does not say.
+          std: likewise.
+
+        Raises:
+          InputError: what it says is no colour.
+        """
+        told = {
+            "rescale_factor": 1 / 255,
+            "image_mean": mean,
+            "image_std": std,
+            **self.preprocessor,
+        }
+        try:
+            if not told.get("do_normalize", True):
+                told |= {"image_mean": 0.0, "image_std": 1.0}
+            mean_, std_ = (np.broadcast_to(told[f"image_{k}"], 3) for k in ("mean", "std"))
+            scale = 255 * told["rescale_factor"] if told.get("do_rescale", True) else 255
+            shift = 1 if told.get("offset") else 0
+            # It gives (scale x - shift - mean) / std of x in [0, 1].
+            values = {"mean": (mean_ + shift) / scale, "std": std_ / scale}
+            return {name: tuple(value.round(9).tolist()) for name, value in values.items()}
+        except (TypeError, ValueError, ZeroDivisionError) as error:
+            raise InputError(f"{self.where}/{PREPROCESSOR} tells no colours: {error}.") from error
 
 
 class Theirs(NamedTuple):
@@ -104,19 +133,40 @@ def read(path: pathlib.Path) -> Found:
         )
     file = path / PREPROCESSOR
     preprocessor = read_json(file) if file.is_file() else {}
-    arrays = {renamed(k, kinds[kind].NAMES): v for k, v in read_weights(path).items()}
-    return kinds[kind].find(Folder(str(path), content, preprocessor, arrays))
+    published = ((renamed(k, kinds[kind].NAMES), v) for k, v in read_weights(path).items())
+    return kinds[kind].find(Folder(str(path), content, preprocessor, each_once(published, path)))
 
 
 def read_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Returns the weights of a folder, from one file or from several."""
-    if (path / INDEX).is_file():
-        parts = sorted(set(read_json(path / INDEX).get("weight_map", {}).values()))
-        return {k: v for part in parts for k, v in read_safetensors(path / part).items()}
-    if not (path / WEIGHTS).is_file():
+    """Returns the weights of a folder, from one file or from several.
+
+    Raises:
+      InputError: there are none, or a file is missing or damaged.
+    """
+    if (path / WEIGHTS).is_file():
+        return read_safetensors(path / WEIGHTS)
+    if not (path / INDEX).is_file():
         have = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
         raise InputError(f"{path} holds no {WEIGHTS} (nor {INDEX}); it holds {have}.")
-    return read_safetensors(path / WEIGHTS)
+    files = read_json(path / INDEX).get("weight_map")
+    if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
+        raise InputError(f"{path / INDEX} has no weight_map from names to files.")
+    parts = (read_safetensors(path / name) for name in sorted(set(files.values())))
+    return each_once((item for part in parts for item in part.items()), path)
+
+
+def each_once(items: Iterable[tuple[str, np.ndarray]], path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Returns arrays by name.
+
+    Raises:
+      InputError: a name comes twice.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for name, array in items:
+        if name in arrays:
+            raise InputError(f"{path} holds {name} twice, perhaps under names of two versions.")
+        arrays[name] = array
+    return arrays
 
 
 def write(pretrained: Pretrained, folder: pathlib.Path) -> None:
@@ -182,16 +232,27 @@ def preprocessor(pretrained: Pretrained, kind: str) -> dict[str, Any]:
 
 
 def unlike(wanted: Mapping[str, Any], model: Mapping[str, Any]) -> str:
-    """Returns the options of a model that are not as wanted, in words; "" for none."""
+    """Returns the options of a model that are not as wanted, in words; "" for none.
+
+    An option that is neither wanted nor FREE is to be its default, so that one which Hugging Face
+    knows nothing of is not lost.
+    """
+    usual = recipe.defaults(VideoTransformer)
+    wanted = {
+        "name": "video_transformer",
+        **{name: value for name, value in usual.items() if name not in FREE},
+        **wanted,
+    }
+    given = {**usual, **model}  # a run may be older than an option
     return "; ".join(
-        f"config.model.{name} = {model[name]!r}, and it has {value!r}"
+        f"config.model.{name} = {given[name]!r}, and it has {value!r}"
         for name, value in wanted.items()
-        if model[name] != value
+        if given[name] != value
     )
 
 
 def kinds_by_name() -> dict[str, Any]:
     """Returns the modules that know a kind, by its model_type."""
-    from vivit_jax.pretrained import hf_videomae
+    from vivit_jax.pretrained import hf_timesformer, hf_videomae, hf_vivit
 
-    return {"videomae": hf_videomae}
+    return {"videomae": hf_videomae, "vivit": hf_vivit, "timesformer": hf_timesformer}
