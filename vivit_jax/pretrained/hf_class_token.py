@@ -13,13 +13,6 @@ from vivit_jax.pretrained.rules import Left, Rule, dense
 
 Table = Callable[[str], list[Rule]]  # the encoder's rules, by the prefix of its names
 CLASSIFIER = dense("classifier", "head")
-GELUS = {  # by hidden_act
-    "gelu": "erf",
-    "gelu_python": "erf",
-    "gelu_fast": "tanh",
-    "gelu_new": "tanh",
-    "gelu_pytorch_tanh": "tanh",
-}
 ACTS = {"erf": "gelu", "tanh": "gelu_fast"}  # hidden_act by our gelu
 LIKE = {  # what all of them are
     "pool": "class_token",
@@ -62,19 +55,13 @@ def found(
         raise InputError(
             f"{folder.where}/{CONFIG}: qkv_bias is false; expected true, as all published have."
         )
-    activation = folder.get("hidden_act", str)
-    if activation not in GELUS:
-        raise InputError(
-            f"{folder.where}/{CONFIG}: hidden_act = {activation!r}; expected one of "
-            f"{', '.join(GELUS)}."
-        )
     heads = folder.get("num_attention_heads")
     shape = {
         "width": folder.get("hidden_size"),
         "depth": folder.get("num_hidden_layers"),
         "heads": heads,
         "mlp_dim": folder.get("intermediate_size"),
-        "gelu": GELUS[activation],
+        "gelu": folder.gelu(),
         "norm_eps": folder.get("layer_norm_eps", float),
     }
     classifies = "classifier.weight" in folder.arrays

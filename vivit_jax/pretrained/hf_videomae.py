@@ -8,7 +8,7 @@ everywhere. Keys have no bias. Positions are not in the file.
 from typing import Any
 
 from vivit_jax.errors import InputError
-from vivit_jax.pretrained.found import Found, Pretrained, depth
+from vivit_jax.pretrained.found import Found, Pretrained
 from vivit_jax.pretrained.huggingface import Folder, Theirs, labels, preprocessor, unlike
 from vivit_jax.pretrained.rules import Rule, dense, from_heads, norm, to_heads
 
@@ -24,7 +24,6 @@ LIKE = {  # what every VideoMAE is
     "attention": "joint",
     "positions": "sincos_1d",
     "pool": "mean",
-    "gelu": "erf",
     "key_bias": False,
 }
 
@@ -47,6 +46,13 @@ def block(theirs: str, ours: str, heads: str) -> list[Rule]:
     ]
 
 
+DECODER = {  # options of the objective that it cannot have otherwise
+    "decoder_mask_ratio": 0.0,
+    "target_frames": "all",
+    "decoder_positions": "sincos_1d",
+    "decoder_class_token": False,
+    "decoder_embed_bias": False,
+}
 PATCHES = "videomae.embeddings.patch_embeddings.projection"
 ENCODER = [
     Rule(f"{PATCHES}.weight", "encoder/tubelets/kernel", "d c f r w -> f r w c d"),
@@ -89,11 +95,12 @@ def find(folder: Folder) -> Found:
         )
     model: dict[str, Any] = {
         "width": width,
-        "depth": depth(arrays, "videomae.encoder.layer."),
+        "depth": get("num_hidden_layers"),
         "heads": heads,
         "mlp_dim": get("intermediate_size"),
         "tubelet": (get("tubelet_size"), patch, patch),
         "norm_eps": get("layer_norm_eps", float),
+        "gelu": folder.gelu(),
         **LIKE,
         **folder.colours(*IMAGENET),
     }
@@ -111,7 +118,7 @@ def find(folder: Folder) -> Found:
         objective = {
             "name": "masked_pixels",
             "decoder_width": get("decoder_hidden_size"),
-            "decoder_depth": depth(arrays, "decoder.decoder_layers."),
+            "decoder_depth": get("decoder_num_hidden_layers"),
             "decoder_heads": decoder_heads,
             "decoder_mlp_dim": get("decoder_intermediate_size"),
             "decoder_closing_norm_eps": CLOSING_EPS,
@@ -143,8 +150,11 @@ def express(pretrained: Pretrained) -> Theirs:
     classifies = experiment.objective["name"] == "classify"
     if experiment.objective["name"] not in ("classify", "masked_pixels"):
         raise InputError(f"config.objective.name = {experiment.objective['name']!r}")
-    if differs := unlike({**LIKE, "norm_summary": classifies}, model):
+    if differs := unlike({**LIKE, "norm_summary": classifies, "gelu": "erf"}, model):
         raise InputError(differs)
+    other = [name for name, value in DECODER.items() if experiment.objective.get(name) != value]
+    if not classifies and other:
+        raise InputError(f"config.objective is not like its {', '.join(other)}")
     dims = objective.encoder.dims
     content: dict[str, Any] = {
         "model_type": "videomae",
@@ -162,9 +172,22 @@ def express(pretrained: Pretrained) -> Theirs:
         "qv_bias": True,
         "use_mean_pooling": classifies,
     }
+    eps = (
+        model["closing_norm_eps"] or model["norm_eps"]
+        if classifies
+        else (objective.decoder_closing_norm_eps or model["norm_eps"])
+    )
+    notes = (
+        []
+        if eps == CLOSING_EPS
+        else [
+            f"its closing norm has an epsilon of {CLOSING_EPS}, and this model's has {eps}: outputs will "
+            "differ by a little"
+        ]
+    )
     if classifies:
         content |= {"architectures": ["VideoMAEForVideoClassification"], **labels(pretrained)}
-        return Theirs(content, preprocessor(pretrained, KIND), CLASSIFY)
+        return Theirs(content, preprocessor(pretrained, KIND), CLASSIFY, notes)
     content |= {
         "architectures": ["VideoMAEForPreTraining"],
         "decoder_hidden_size": objective.decoder_width,
@@ -173,4 +196,4 @@ def express(pretrained: Pretrained) -> Theirs:
         "decoder_intermediate_size": objective.decoder_mlp_dim or 4 * objective.decoder_width,
         "norm_pix_loss": objective.target_normalised == "colour",
     }
-    return Theirs(content, preprocessor(pretrained, KIND), PRETRAIN)
+    return Theirs(content, preprocessor(pretrained, KIND), PRETRAIN, notes)

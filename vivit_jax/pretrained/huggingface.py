@@ -9,6 +9,7 @@ Each kind of model is a module of its own, by config.json's "model_type". It has
 """
 
 import json
+import logging
 import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,8 +25,16 @@ from vivit_jax.pretrained.files import read_json, read_safetensors
 from vivit_jax.pretrained.found import Found, Pretrained, numbered
 from vivit_jax.pretrained.rules import Arrays, Rule, to_theirs
 
+log = logging.getLogger(__name__)
 CONFIG, PREPROCESSOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 INDEX = "model.safetensors.index.json"
+GELUS = {  # by hidden_act
+    "gelu": "erf",
+    "gelu_python": "erf",
+    "gelu_fast": "tanh",
+    "gelu_new": "tanh",
+    "gelu_pytorch_tanh": "tanh",
+}
 FREE = (  # options of a model that config.json tells or training alone reads; see `unlike`
     *("size", "width", "depth", "heads", "mlp_dim", "tubelet", "temporal_depth", "mean", "std"),
     *("norm_eps", "closing_norm_eps", "dropout", "attention_dropout", "drop_path"),
@@ -62,6 +71,20 @@ class Folder(NamedTuple):
                 f"{self.where}/{CONFIG}: {name} = {value!r}; expected {kind.__name__}."
             )
         return value
+
+    def gelu(self) -> str:
+        """Returns the model's GELU.
+
+        Raises:
+          InputError: hidden_act is none.
+        """
+        activation = self.get("hidden_act", str)
+        if activation not in GELUS:
+            raise InputError(
+                f"{self.where}/{CONFIG}: hidden_act = {activation!r}; expected one of "
+                f"{', '.join(GELUS)}."
+            )
+        return GELUS[activation]
 
     def labels(self) -> tuple[tuple[str, ...], ...]:
         """Returns the label map, from id2label, or else from the classifier's number of rows."""
@@ -107,11 +130,13 @@ class Theirs(NamedTuple):
       config: for config.json.
       preprocessor: for preprocessor_config.json.
       rules: table of names.
+      notes: what it cannot have as it is here.
     """
 
     config: dict[str, Any]
     preprocessor: dict[str, Any]
     rules: Sequence[Rule]
+    notes: Sequence[str] = ()
 
 
 def read(path: pathlib.Path) -> Found:
@@ -182,6 +207,8 @@ def write(pretrained: Pretrained, folder: pathlib.Path) -> None:
         except InputError as error:
             refusals.append(f"  {name}: {error}")
             continue
+        for note in theirs.notes:
+            log.warning("%s: %s", name, note)
         arrays = to_theirs(theirs.rules, pretrained.params, f"Hugging Face's {name}")
         safetensors.numpy.save_file(arrays, folder / WEIGHTS, metadata={"format": "pt"})
         for file, content in ((CONFIG, theirs.config), (PREPROCESSOR, theirs.preprocessor)):
