@@ -24,10 +24,11 @@ from vivit_jax.models.video_transformer import VideoTransformer
 from vivit_jax.pretrained.files import read_json, read_safetensors
 from vivit_jax.pretrained.found import Found, Pretrained, numbered
 from vivit_jax.pretrained.rules import Arrays, Rule, to_theirs
+from vivit_jax.pretrained.torch_file import read_state_dict
 
 log = logging.getLogger(__name__)
 CONFIG, PREPROCESSOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
-INDEX = "model.safetensors.index.json"
+TORCH_WEIGHTS = "pytorch_model.bin"  # of older folders
 GELUS = {  # by hidden_act
     "gelu": "erf",
     "gelu_python": "erf",
@@ -168,16 +169,30 @@ def read_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
     Raises:
       InputError: there are none, or a file is missing or damaged.
     """
-    if (path / WEIGHTS).is_file():
-        return read_safetensors(path / WEIGHTS)
-    if not (path / INDEX).is_file():
-        have = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
-        raise InputError(f"{path} holds no {WEIGHTS} (nor {INDEX}); it holds {have}.")
-    files = read_json(path / INDEX).get("weight_map")
+    for name, read_file in ((WEIGHTS, read_safetensors), (TORCH_WEIGHTS, read_state_dict)):
+        index = path / f"{name}.index.json"
+        if (path / name).is_file():
+            return read_file(path / name)
+        if index.is_file():
+            parts = (read_file(path / part) for part in parts_of(index))
+            return each_once((item for part in parts for item in part.items()), path)
+    have = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
+    raise InputError(
+        f"{path} holds no {WEIGHTS} (nor {WEIGHTS}.index.json, nor {TORCH_WEIGHTS}); "
+        f"it holds {have}."
+    )
+
+
+def parts_of(index: pathlib.Path) -> list[str]:
+    """Returns the files that an index names.
+
+    Raises:
+      InputError: it is none.
+    """
+    files = read_json(index).get("weight_map")
     if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
-        raise InputError(f"{path / INDEX} has no weight_map from names to files.")
-    parts = (read_safetensors(path / name) for name in sorted(set(files.values())))
-    return each_once((item for part in parts for item in part.items()), path)
+        raise InputError(f"{index} has no weight_map from names to files.")
+    return sorted(set(files.values()))
 
 
 def each_once(items: Iterable[tuple[str, np.ndarray]], path: pathlib.Path) -> dict[str, np.ndarray]:
