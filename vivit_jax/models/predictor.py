@@ -72,6 +72,7 @@ class Predictor(nn.Module):
         masked: Int[Array, "B M"],
         axes: Axes,
         mask_token: int = 0,
+        class_token: Float[Array, "B E"] | None = None,
     ) -> Float[Array, "B M out"]:
         """Returns the predictions, float32.
 
@@ -81,6 +82,7 @@ class Predictor(nn.Module):
           masked: the places to predict.
           axes: (slots, rows, columns).
           mask_token: the number of the one to use.
+          class_token: of the encoder, which goes on here where it is given.
         """
         dense = partial(Dense, dtype=self.dtype, kernel_init=KERNEL_INITS[self.kernel_init](0))
         embed = dense((self.width,), use_bias=self.embed_bias, name="embed")
@@ -118,7 +120,8 @@ class Predictor(nn.Module):
             name="blocks",
         )
         places = jnp.concatenate([visible, masked], axis=1)
-        x = blocks(x, axes, places, examples=len(x), train=False).tokens
+        given = None if class_token is None else embed(class_token)
+        x = blocks(x, axes, places, examples=len(x), train=False, class_token=given).tokens
         out = dense((self.out,), name="out")
         return out(x[:, visible.shape[1] :]).astype(jnp.float32)
 

@@ -68,6 +68,7 @@ class TokenEncoder(nn.Module):
         *,
         examples: int,
         train: bool,
+        class_token: Float[Array, "rows D"] | None = None,
     ) -> Features:
         """Encodes tokens in raster order over `axes`, which is (slots, rows, columns).
 
@@ -78,11 +79,15 @@ class TokenEncoder(nn.Module):
             as many in every slot.
           examples: how many clips the rows belong to, as "(examples repeats)".
           train: whether to drop anything.
+          class_token: takes part in place of a learned one.
         """
         rows, length, width = x.shape
-        classes = int(self.class_token)
-        if self.class_token:
-            token = self.param("class_token", nn.initializers.zeros, (1, 1, width))
+        classes = int(self.class_token or class_token is not None)
+        if classes:
+            if class_token is None:
+                token = self.param("class_token", nn.initializers.zeros, (1, 1, width))
+            else:
+                token = class_token[:, None]
             token = jnp.broadcast_to(token, (rows, 1, width)).astype(x.dtype)
             x = jnp.concatenate([token, x], axis=1)
         table = POSITIONS[self.positions](self.param, axes, classes, width)

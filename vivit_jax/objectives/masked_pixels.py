@@ -72,7 +72,9 @@ class MaskedPixels(nn.Module):
       decoder_heads: of attention.
       decoder_mlp_dim: 0 for four times its width.
       decoder_positions: a row of positions.POSITIONS.
-      decoder_class_token: whether it has a class token of its own.
+      decoder_class_token: whether it has a class token of its own (MAE-ST's own code).
+      decoder_keeps_class_token: whether the encoder's goes on in it, mapped as the tokens are
+        (PySlowFast's MAE-ST).
       decoder_closing_norm_eps: of its closing norm; 0 for the encoder's norm_eps.
       decoder_embed_bias: whether the map from the encoder's width to its has a bias.
 
@@ -92,6 +94,7 @@ class MaskedPixels(nn.Module):
     decoder_mlp_dim: int = 0
     decoder_positions: str = "sincos_1d"
     decoder_class_token: bool = False
+    decoder_keeps_class_token: bool = False
     decoder_closing_norm_eps: float = 0.0
     decoder_embed_bias: bool = False
 
@@ -127,7 +130,10 @@ class MaskedPixels(nn.Module):
         encoder = self.encoder
         visible, masked = self.counts(encoder.grid(frames, image_size, image_size))
         decoder = predictor_multiply_accumulates(
-            self.make_decoder(), encoder.dims.width, visible, masked
+            self.make_decoder(),
+            encoder.dims.width,
+            visible + int(self.decoder_keeps_class_token),
+            masked,
         )
         return Costs(multiply_accumulates(encoder, frames, image_size, visible=visible) + decoder)
 
@@ -189,8 +195,10 @@ class MaskedPixels(nn.Module):
         self, video: Float[Array, "B T H W 3"], drawn: Drawn, *, train: bool = False
     ) -> Float[Array, "B M P"]:
         """Returns the decoder's predictions at the decoded places, in the units of `targets`."""
-        tokens = self.encoder(video, drawn.visible, train=train).tokens
-        return self.decoder(tokens, drawn.visible, drawn.decoded, self.axes(video))
+        tokens, summary = self.encoder(video, drawn.visible, train=train)
+        kept = summary if self.decoder_keeps_class_token else None
+        places = (drawn.visible, drawn.decoded)
+        return self.decoder(tokens, *places, self.axes(video), class_token=kept)
 
     @nn.nowrap
     def draw(self, key: Key[Array, ""], clips: int, axes: Axes) -> Drawn:
@@ -317,6 +325,16 @@ def check(objective: MaskedPixels) -> None:
             raise InputError(
                 f"objective.{field} = {getattr(objective, field)!r} is none of {', '.join(names)}."
             )
+    if objective.decoder_keeps_class_token and objective.encoder.pool != "class_token":
+        raise InputError(
+            "objective.decoder_keeps_class_token = True needs the encoder's class token, and "
+            f"model.pool = {objective.encoder.pool!r}: use 'class_token'."
+        )
+    if objective.decoder_keeps_class_token and objective.decoder_class_token:
+        raise InputError(
+            "objective.decoder_keeps_class_token and decoder_class_token are both True; the "
+            "decoder has one class token: the encoder's, or its own."
+        )
     sizes = (objective.decoder_width, objective.decoder_depth, objective.decoder_heads)
     check_sizes("decoder", *sizes, objective.encoder.dims.width)
     check_arrangement(objective.encoder, RULES[objective.mask].arrangements)

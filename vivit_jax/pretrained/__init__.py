@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 
 from vivit_jax.errors import InputError
-from vivit_jax.pretrained import huggingface, plain
+from vivit_jax.pretrained import huggingface, mae_st, plain, timesformer, videomae
 from vivit_jax.pretrained.found import Found, Pretrained, translate
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,9 @@ class Family(NamedTuple):
 
 FAMILIES = {
     "hf": Family(huggingface.read, "a folder of Hugging Face's: VideoMAE, ViViT, TimeSformer"),
+    "videomae": Family(videomae.read, "a file of VideoMAE's or VideoMAE v2's own (.pth)"),
+    "mae_st": Family(mae_st.read, "a file of MAE-ST's, or of PySlowFast's MAE (.pth, .pyth)"),
+    "timesformer": Family(timesformer.read, "a file of TimeSformer's own (.pyth)"),
     "safetensors": Family(plain.read, "a file of our own, as `export --to safetensors:` writes it"),
 }
 
