@@ -9,6 +9,7 @@ import math
 from typing import NamedTuple
 
 from vivit_jax.models.attention import ARRANGEMENTS
+from vivit_jax.models.attentive_pooler import AttentivePooler
 from vivit_jax.models.predictor import Predictor
 from vivit_jax.models.video_transformer import BY_SLOT, VideoTransformer
 
@@ -67,9 +68,25 @@ def predictor_multiply_accumulates(
     """
     tokens = int(predictor.class_token) + visible + masked
     d = predictor.width
-    mlp_dim = predictor.mlp_dim or 4 * d
-    block = tokens * (4 * d**2 + 2 * d * mlp_dim) + 2 * tokens**2 * d
+    block = _plain_block(tokens, d, predictor.mlp_dim or 4 * d)
     return visible * width * d + predictor.depth * block + masked * d * predictor.out
+
+
+def pooler_multiply_accumulates(pooler: AttentivePooler, width: int, tokens: int) -> int:
+    """Returns the multiply-accumulates of one clip's forward pass through an attentive pooler.
+
+    Args:
+      width: of the encoder's tokens.
+      tokens: how many there are.
+    """
+    mlp_dim = pooler.mlp_dim or 4 * width
+    gather = 3 * width**2 + 2 * tokens * pooler.heads * width  # no key or value is made
+    return pooler.depth * _plain_block(tokens, width, mlp_dim) + gather + 2 * width * mlp_dim
+
+
+def _plain_block(tokens: int, width: int, mlp_dim: int) -> int:
+    """Of one block of joint attention on some tokens."""
+    return tokens * (4 * width**2 + 2 * width * mlp_dim) + 2 * tokens**2 * width
 
 
 def _block(encoder: VideoTransformer, arrangement: str, t: int, s: int) -> int:

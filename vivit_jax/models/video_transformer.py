@@ -184,8 +184,12 @@ class VideoTransformer(nn.Module):
         return frames // f, height // r, width // c
 
     @nn.nowrap
-    def every_place(self, clips: int, frames: int, height: int, width: int) -> Int[Array, "B N"]:
+    def every_place(
+        self, clips: int, frames: int, height: int, width: int
+    ) -> Int[Array, "B N"] | None:
         """Returns what gives a token for every place as `keep`, whatever the arrangement."""
+        if self.attention == "joint":  # gives them anyhow
+            return None
         count = math.prod(self.grid(frames, height, width))
         return jnp.broadcast_to(jnp.arange(count, dtype=jnp.int32)[None], (clips, count))
 
