@@ -35,7 +35,7 @@ class Family(NamedTuple):
 
 
 FAMILIES = {
-    "hf": Family(huggingface.read, "a folder of Hugging Face's: VideoMAE, ViViT, TimeSformer"),
+    "hf": Family(huggingface.read, "a folder of Hugging Face's: VideoMAE, ViViT, TimeSformer, V-JEPA 2"),
     "videomae": Family(videomae.read, "a file of VideoMAE's or VideoMAE v2's own (.pth)"),
     "mae_st": Family(mae_st.read, "a file of MAE-ST's, or of PySlowFast's MAE (.pth, .pyth)"),
     "timesformer": Family(timesformer.read, "a file of TimeSformer's own (.pyth)"),

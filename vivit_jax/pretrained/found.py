@@ -56,7 +56,8 @@ class Pretrained(NamedTuple):
 
     Attributes:
       where: it is from.
-      experiment: config.model, objective, and data as far as the file tells; the rest is default.
+      experiment: config.model, objective, and data and eval as far as the file tells; the rest is
+        default.
       label_maps: names of the classes, a map for each head.
       params: float32 arrays of the objective by path, as "encoder/tubelets/kernel".
       account: lines that tell what was left out and what was assumed.

@@ -9,7 +9,14 @@ from typing import Any
 
 from vivit_jax.errors import InputError
 from vivit_jax.pretrained.found import Found, Pretrained
-from vivit_jax.pretrained.huggingface import Folder, Theirs, labels, preprocessor, unlike
+from vivit_jax.pretrained.huggingface import (
+    Folder,
+    Theirs,
+    differing,
+    labels,
+    preprocessor,
+    unlike,
+)
 from vivit_jax.pretrained.rules import Rule, dense, from_heads, norm, to_heads
 
 NAMES = (  # transformers 5's, in memory
@@ -152,9 +159,8 @@ def express(pretrained: Pretrained) -> Theirs:
         raise InputError(f"config.objective.name = {experiment.objective['name']!r}")
     if differs := unlike({**LIKE, "norm_summary": classifies, "gelu": "erf"}, model):
         raise InputError(differs)
-    other = [name for name, value in DECODER.items() if experiment.objective.get(name) != value]
-    if not classifies and other:
-        raise InputError(f"config.objective is not like its {', '.join(other)}")
+    if differs := not classifies and differing("objective", DECODER, experiment.objective):
+        raise InputError(differs)
     dims = objective.encoder.dims
     content: dict[str, Any] = {
         "model_type": "videomae",
@@ -186,6 +192,8 @@ def express(pretrained: Pretrained) -> Theirs:
         ]
     )
     if classifies:
+        if differs := differing("objective", {"pooling": "summary"}, experiment.objective):
+            raise InputError(differs)
         content |= {"architectures": ["VideoMAEForVideoClassification"], **labels(pretrained)}
         return Theirs(content, preprocessor(pretrained, KIND), CLASSIFY, notes)
     content |= {

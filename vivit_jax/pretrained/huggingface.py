@@ -12,6 +12,7 @@ import json
 import logging
 import pathlib
 import re
+import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from vivit_jax.pretrained.torch_file import read_state_dict
 
 log = logging.getLogger(__name__)
 CONFIG, PREPROCESSOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
+OF_VIDEOS = "video_preprocessor_config.json"  # where a processor of videos was saved
 TORCH_WEIGHTS = "pytorch_model.bin"  # of older folders
 GELUS = {  # by hidden_act
     "gelu": "erf",
@@ -132,12 +134,14 @@ class Theirs(NamedTuple):
       preprocessor: for preprocessor_config.json.
       rules: table of names.
       notes: what it cannot have as it is here.
+      idle: parameters that it wants besides, which take no part.
     """
 
     config: dict[str, Any]
     preprocessor: dict[str, Any]
     rules: Sequence[Rule]
     notes: Sequence[str] = ()
+    idle: Arrays = types.MappingProxyType({})
 
 
 def read(path: pathlib.Path) -> Found:
@@ -157,8 +161,8 @@ def read(path: pathlib.Path) -> Found:
         raise InputError(
             f"{path / CONFIG}: model_type = {kind!r}; expected one of {', '.join(kinds)}."
         )
-    file = path / PREPROCESSOR
-    preprocessor = read_json(file) if file.is_file() else {}
+    files = [path / name for name in (OF_VIDEOS, PREPROCESSOR)]
+    preprocessor = next((read_json(file) for file in files if file.is_file()), {})
     published = ((renamed(k, kinds[kind].NAMES), v) for k, v in read_weights(path).items())
     return kinds[kind].find(Folder(str(path), content, preprocessor, each_once(published, path)))
 
@@ -225,6 +229,7 @@ def write(pretrained: Pretrained, folder: pathlib.Path) -> None:
         for note in theirs.notes:
             log.warning("%s: %s", name, note)
         arrays = to_theirs(theirs.rules, pretrained.params, f"Hugging Face's {name}")
+        arrays |= theirs.idle
         safetensors.numpy.save_file(arrays, folder / WEIGHTS, metadata={"format": "pt"})
         for file, content in ((CONFIG, theirs.config), (PREPROCESSOR, theirs.preprocessor)):
             (folder / file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -285,16 +290,25 @@ def unlike(wanted: Mapping[str, Any], model: Mapping[str, Any]) -> str:
         **{name: value for name, value in usual.items() if name not in FREE},
         **wanted,
     }
-    given = {**usual, **model}  # a run may be older than an option
+    return differing("model", wanted, {**usual, **model})  # a run may be older than an option
+
+
+def differing(section: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """Returns the options of a section that are not as wanted, in words; "" for none."""
     return "; ".join(
-        f"config.model.{name} = {given[name]!r}, and it has {value!r}"
+        f"config.{section}.{name} = {found[name]!r}, and it has {value!r}"
         for name, value in wanted.items()
-        if given[name] != value
+        if found[name] != value
     )
 
 
 def kinds_by_name() -> dict[str, Any]:
     """Returns the modules that know a kind, by its model_type."""
-    from vivit_jax.pretrained import hf_timesformer, hf_videomae, hf_vivit
+    from vivit_jax.pretrained import hf_timesformer, hf_videomae, hf_vivit, hf_vjepa2
 
-    return {"videomae": hf_videomae, "vivit": hf_vivit, "timesformer": hf_timesformer}
+    return {
+        "videomae": hf_videomae,
+        "vivit": hf_vivit,
+        "timesformer": hf_timesformer,
+        "vjepa2": hf_vjepa2,
+    }
