@@ -1,5 +1,7 @@
 """Hugging Face's V-JEPA 2, live: from a folder that it saved to ours, and back."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,8 +79,10 @@ def back_from(folder, cls):
 
 def same(back, model, leaving="no such name"):
     """Whether all parameters are equal, but for those of a name."""
-    theirs, ours = ({k: v for k, v in x.state_dict().items() if leaving not in k}
-                    for x in (model, back))  # fmt: skip
+    theirs, ours = (
+        {name: value for name, value in x.state_dict().items() if leaving not in name}
+        for x in (model, back)
+    )
     return theirs.keys() == ours.keys() and all(torch.equal(v, ours[k]) for k, v in theirs.items())
 
 
@@ -92,7 +96,6 @@ def test_a_classifier_gives_the_same_logits_here_and_after_going_back(shape, tmp
     ours = jax.jit(lambda p, v: objective.apply({"params": p}, {"video": v}, method="predict"))(
         params, video
     )
-    print("logits", shape, difference(ours, theirs))
     assert difference(ours, theirs) < MOST
 
     back = back_from(tmp_path / "hf", "VJEPA2ForVideoClassification")
@@ -122,9 +125,7 @@ def test_encoder_and_predictor_give_the_same_here_and_after_going_back(shape, tm
         return tokens, module.predictor(take(tokens, places[0]), *places, axes, 1)
 
     ours = jax.jit(lambda p, v: objective.apply({"params": p}, v, method=run))(params, video)
-    print("tokens", shape, difference(ours[0], theirs.last_hidden_state))
     predicted = theirs.predictor_output.last_hidden_state
-    print("predicted", shape, difference(ours[1], predicted))
     assert difference(ours[0], theirs.last_hidden_state) < MOST
     assert difference(ours[1], predicted) < MOST
 
@@ -149,14 +150,22 @@ def test_an_encoder_without_a_predictor_comes_in_and_goes_back(tmp_path):
     assert all(np.array_equal(value, again.params[path]) for path, value in found.params.items())
 
 
-def test_their_processor_reads_what_is_written_and_resizes_as_evaluation_does(tmp_path):
+def test_the_short_side_that_their_processor_resizes_to_is_evaluation_s(tmp_path):
     saved("VJEPA2Model", "deep", tmp_path / "hf")
     back_from(tmp_path / "hf", "VJEPA2Model")
-    processor = transformers.AutoVideoProcessor.from_pretrained(tmp_path / "back")
-    assert isinstance(processor, transformers.VJEPA2VideoProcessor)
-    assert processor.crop_size["height"] == 40
     found = pretrained.read(f"hf:{tmp_path / 'back'}").experiment
-    assert processor.size["shortest_edge"] == found.eval.resize == 45
+    written = json.loads((tmp_path / "back" / huggingface.PREPROCESSOR).read_text())
+    assert written["video_processor_type"] == "VJEPA2VideoProcessor"
+    assert written["size"] == {"shortest_edge": 40 * 256 // 224}
+    assert found.eval.resize == 40 * 256 // 224
+
+
+def test_colours_are_read_where_a_processor_of_videos_was_saved(tmp_path):
+    saved("VJEPA2Model", "deep", tmp_path / "hf")
+    text = json.dumps({"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]})
+    (tmp_path / "hf" / "video_preprocessor_config.json").write_text(text)
+    model = pretrained.read(f"hf:{tmp_path / 'hf'}").experiment.model
+    assert (model["mean"], model["std"]) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
 def test_which_mask_token_they_take_is_told(tmp_path):

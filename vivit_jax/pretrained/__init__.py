@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 
 from vivit_jax.errors import InputError
-from vivit_jax.pretrained import huggingface, mae_st, plain, timesformer, videomae
+from vivit_jax.pretrained import huggingface, mae_st, plain, timesformer, videomae, vjepa
 from vivit_jax.pretrained.found import Found, Pretrained, translate
 
 log = logging.getLogger(__name__)
@@ -35,10 +35,13 @@ class Family(NamedTuple):
 
 
 FAMILIES = {
-    "hf": Family(huggingface.read, "a folder of Hugging Face's: VideoMAE, ViViT, TimeSformer, V-JEPA 2"),
+    "hf": Family(
+        huggingface.read, "a folder of Hugging Face's: VideoMAE, ViViT, TimeSformer, V-JEPA 2"
+    ),
     "videomae": Family(videomae.read, "a file of VideoMAE's or VideoMAE v2's own (.pth)"),
     "mae_st": Family(mae_st.read, "a file of MAE-ST's, or of PySlowFast's MAE (.pth, .pyth)"),
     "timesformer": Family(timesformer.read, "a file of TimeSformer's own (.pyth)"),
+    "vjepa": Family(vjepa.read, "a checkpoint of V-JEPA 1 or 2 (.pth.tar, .pt)"),
     "safetensors": Family(plain.read, "a file of our own, as `export --to safetensors:` writes it"),
 }
 
