@@ -9,6 +9,7 @@ import pytest
 
 from vivit_jax.models.costs import multiply_accumulates
 from vivit_jax.models.video_transformer import VideoTransformer
+from vivit_jax.objectives.classify import Classify
 from vivit_jax.objectives.latent_prediction import LatentPrediction
 from vivit_jax.objectives.masked_pixels import MaskedPixels
 
@@ -217,3 +218,18 @@ def test_pretraining_costs_what_runs_for_visible_tokens_only(make, attention):
 
     traced = multiply_accumulates_traced(jax.jit(run).trace(params, batch).jaxpr.jaxpr)
     assert traced == sum(objective.costs(6, 64))
+
+
+@pytest.mark.parametrize("attention", ["joint", "factorised_encoder", "divided", "space_only"])
+def test_classifying_costs_what_runs_with_a_pooler_too(attention):
+    fields = {"size": "mu", "width": 128, "depth": 2, "temporal_depth": 1, "tubelet": (2, 8, 8)}
+    encoder = VideoTransformer(**fields, attention=attention, pool="mean")
+    objective = Classify(encoder, (5, 3), pooling="attentive", pooler_depth=2, pooler_heads=4)
+    batch = {"video": jax.ShapeDtypeStruct((1, 6, 48, 48, 3), jnp.dtype("float32"))}
+
+    def run(params, batch):
+        return objective.apply(params, batch, method="predict")
+
+    params = jax.eval_shape(lambda b: objective.init(STREAMS, b, method="predict"), batch)
+    traced = multiply_accumulates_traced(jax.jit(run).trace(params, batch).jaxpr.jaxpr)
+    assert traced == sum(objective.costs(6, 48))

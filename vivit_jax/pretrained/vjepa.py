@@ -7,6 +7,7 @@ the size of clips is told by any array; fixed positions are, and their values te
 Sources: Bardes et al. 2024 (V-JEPA 1: fixed positions), Assran et al. 2025 (V-JEPA 2: rotary).
 """
 
+import itertools
 import pathlib
 import re
 from collections.abc import Mapping
@@ -31,7 +32,6 @@ LIKE = {
     "pool": "mean",
     "gelu": "erf",
     "norm_eps": 1e-6,
-    "kernel_init": "normal",
     "mean": (0.485, 0.456, 0.406),
     "std": (0.229, 0.224, 0.225),
 }
@@ -80,16 +80,8 @@ def read(path: pathlib.Path) -> Found:
             "of videos has."
         )
     width, _, *tubelet = kernel.shape
-    tokens = sum(name.startswith("predictor.mask_tokens.") for name in arrays)
-    table = arrays.get("encoder.pos_embed")
-    # V-JEPA 2 may have such a table beside, unread; only its predictor has more than two tokens.
-    rotary = table is None or tokens > 2
-    axes = None if table is None else grid_of(table, width)
-    if axes is None and not rotary:
-        raise InputError(
-            f"{path}: encoder.pos_embed {table.shape} is none of V-JEPA's tables of positions: "
-            "sines and cosines of slot, row and column, a third of the width for each."
-        )
+    arrays, tokens = with_one_array_of_mask_tokens(arrays, path)
+    rotary, axes = positions_of(arrays.get("encoder.pos_embed"), width, tokens, path)
     heads = known_heads(width, path)
     notes.append(f"{heads} heads, as published encoders of width {width} have: no array tells.")
     frames, side = CLIP if axes is None else (axes[0] * tubelet[0], axes[1] * tubelet[1])
@@ -111,7 +103,6 @@ def read(path: pathlib.Path) -> Found:
     if tokens:
         objective, rules = predictor_of(arrays, heads, tokens, rotary), PREDICT
         sizes["g"] = objective["predictor_heads"]
-        arrays = with_one_array_of_mask_tokens(arrays, tokens)
     else:
         objective, rules = {"name": "encode"}, ENCODE
         left.append(Left(r"predictor\..+", "a predictor without mask tokens, as of robots' acts"))
@@ -153,6 +144,32 @@ def read_arrays(path: pathlib.Path) -> tuple[dict[str, np.ndarray], list[str]]:
     return arrays, notes
 
 
+def positions_of(
+    table: np.ndarray | None, width: int, tokens: int, path: pathlib.Path
+) -> tuple[bool, Axes | None]:
+    """Returns whether positions are rotary, and the grid (slots, rows, columns) as far as told.
+
+    Args:
+      table: of fixed positions, where there is one.
+      width: of the encoder.
+      tokens: mask tokens of the predictor; 0 for none.
+      path: of the file, for messages.
+
+    Raises:
+      InputError: fixed positions are of another kind.
+    """
+    if table is None:
+        return True, None
+    # V-JEPA 2 may have such a table beside, unread; only its predictor has more than two tokens.
+    rotary, axes = tokens > 2, grid_of(table, width)
+    if axes is None and not rotary:
+        raise InputError(
+            f"{path}: encoder.pos_embed {table.shape} is none of V-JEPA's tables of positions: "
+            "sines and cosines of slot, row and column, a third of the width for each."
+        )
+    return rotary, axes
+
+
 def grid_of(table: np.ndarray, width: int) -> Axes | None:
     """Returns (slots, rows, columns) of a table of fixed positions; None where it is another."""
     if table.shape[::2] != (1, width):
@@ -192,7 +209,7 @@ def predictor_of(
     arrays: Mapping[str, np.ndarray], heads: int, tokens: int, rotary: bool
 ) -> dict[str, Any]:
     """Returns config.objective."""
-    width = arrays["predictor.mask_tokens.0"].shape[-1]
+    width = arrays["predictor.mask_tokens"].shape[-1]
     return {
         "name": "latent_prediction",
         "predictor_width": width,
@@ -206,9 +223,23 @@ def predictor_of(
 
 
 def with_one_array_of_mask_tokens(
-    arrays: Mapping[str, np.ndarray], tokens: int
-) -> dict[str, np.ndarray]:
-    """Returns arrays in which the mask tokens, each an array of its own, are one."""
-    names = [f"predictor.mask_tokens.{i}" for i in range(tokens)]
-    others = {name: array for name, array in arrays.items() if name not in names}
-    return {**others, "predictor.mask_tokens": np.stack([arrays[name] for name in names])}
+    arrays: Mapping[str, np.ndarray], path: pathlib.Path
+) -> tuple[dict[str, np.ndarray], int]:
+    """Returns arrays in which the mask tokens, each one of its own, are one; and their number.
+
+    Raises:
+      InputError: they are not alike.
+    """
+    every = (f"predictor.mask_tokens.{i}" for i in itertools.count())
+    names = list(itertools.takewhile(arrays.__contains__, every))
+    found = {name: array for name, array in arrays.items() if name not in names}
+    if names:
+        tokens = [arrays[name] for name in names]
+        shapes = {token.shape for token in tokens}
+        if len(shapes) > 1 or tokens[0].ndim != 3:
+            raise InputError(
+                f"{path}: predictor.mask_tokens are of {', '.join(map(str, sorted(shapes)))}; "
+                "expected one shape, (1, 1, width)."
+            )
+        found["predictor.mask_tokens"] = np.stack(tokens)
+    return found, len(names)
