@@ -92,7 +92,11 @@ def test_a_classifier_gives_the_same_logits_here_and_after_going_back(shape, tmp
     video = video_of(model.config)
     with torch.no_grad():
         theirs = model(to_torch(video)).logits
-    objective, params = pretrained.load(f"hf:{tmp_path / 'hf'}")
+    found = pretrained.read(f"hf:{tmp_path / 'hf'}")
+    (left,) = found.account
+    assert left.startswith("  left     vjepa2.predictor.")
+    assert "more: the predictor takes" in left
+    objective, params = found.build()
     ours = jax.jit(lambda p, v: objective.apply({"params": p}, {"video": v}, method="predict"))(
         params, video
     )
@@ -185,3 +189,11 @@ def test_what_they_have_no_model_for_is_refused_by_name(tmp_path):
     found.experiment.objective["pooler_norm_eps"] = 1e-5
     with pytest.raises(InputError, match=r"objective.pooler_norm_eps = 1e-05, and it has 1e-06"):
         hf_vjepa2.express(found)
+
+
+def test_a_form_that_nobody_trained_is_refused(tmp_path):
+    saved("VJEPA2Model", "wide", tmp_path / "hf")
+    file = tmp_path / "hf" / huggingface.CONFIG
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"hidden_act": "silu"}))
+    with pytest.raises(InputError, match=r"hidden_act = 'silu'; expected 'gelu', as all published"):
+        pretrained.read(f"hf:{tmp_path / 'hf'}")

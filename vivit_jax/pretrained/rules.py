@@ -117,14 +117,16 @@ def to_ours(
     """
     sizes = {"n": 3, **sizes}  # queries, keys and values
     params: dict[str, np.ndarray] = {}
-    rows, faults = [], []
+    left_over: dict[str, list[str]] = {}
+    faults = []
     for name, array in arrays.items():
         found = [(rule, i) for rule in rules for i in _number(rule.theirs, name)]
         if not found:
             why = next((row.why for row in left if re.fullmatch(row.pattern, name)), "")
-            (rows if why else faults).append(
-                ("left" if why else "unknown", name, why or str(array.shape))
-            )
+            if why:
+                left_over.setdefault(why, []).append(name)
+            else:
+                faults.append(("unknown", name, str(array.shape)))
         for rule, i in found:
             for path, value in _laid(rule, i, array, sizes, shapes):
                 if path not in shapes:
@@ -139,6 +141,10 @@ def to_ours(
     if faults:
         lines = "\n".join(grouped(faults))
         raise InputError(f"{where} is not what was expected of it:\n{lines}")
+    rows = [
+        ("left", f"{name} and {len(others)} more" if others else name, why)
+        for why, (name, *others) in left_over.items()
+    ]
     return params, grouped(rows)
 
 
