@@ -8,7 +8,7 @@ from typing import Any
 
 from vivit_jax.errors import InputError
 from vivit_jax.pretrained.found import Found, Pretrained
-from vivit_jax.pretrained.huggingface import CONFIG, Folder, Theirs, labels, unlike
+from vivit_jax.pretrained.huggingface import CONFIG, Folder, Theirs, differing, labels, unlike
 from vivit_jax.pretrained.rules import Left, Rule, dense
 
 Table = Callable[[str], list[Rule]]  # the encoder's rules, by the prefix of its names
@@ -165,6 +165,10 @@ def expressed(
     if name not in ("classify", "encode"):
         raise InputError(f"config.objective.name = {name!r}")
     if differs := unlike({**LIKE, "gelu": model.get("gelu"), **like}, model):
+        raise InputError(differs)
+    if name == "classify" and (
+        differs := differing("objective", {"pooling": "summary"}, pretrained.experiment.objective)
+    ):
         raise InputError(differs)
     objective: Any = pretrained.build()[0]
     encoder = objective.encoder
