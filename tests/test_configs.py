@@ -16,6 +16,7 @@ ARGUMENTS = {
     "vivit_k400": [
         *("joint", "factorised_encoder", "factorised_self_attention", "factorised_dot_product"),
     ],
+    "vivit_frozen_space": ["few_frames", "frozen_space"],
     "quickstart_pretrain": ["joint", "factorised_encoder", "joint,finetune"],
     "videomae_pretrain": [
         *(f"k400_{size}" for size in "SBLH"),
@@ -35,6 +36,7 @@ ALL = [(name, argument) for name, arguments in ARGUMENTS.items() for argument in
 SMALL = [f"{name}:{rows[0]}" for name, rows in ARGUMENTS.items() if "_pretrain" in name[3:]]
 SMALL = [name for name in SMALL if not name.startswith("quickstart")]
 SMALL += ["videomae_finetune:ssv2_S", "mae_st_finetune:B"]
+SMALL += ["vivit_frozen_space:few_frames", "vivit_frozen_space:frozen_space"]
 
 
 def load(name, argument=""):

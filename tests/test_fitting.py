@@ -91,6 +91,19 @@ def test_a_joint_encoder_becomes_the_factorised_encoders_space():
     assert f"  fresh    {line}" in account
 
 
+def test_updates_and_an_adapter_are_fresh_unless_the_source_has_them():
+    plain = {"attention": "factorised_encoder", "temporal_depth": 1}
+    adapted = {**plain, "lora_rank": 2, "adapter": 4}
+    values, account, target = fitted(source_of(**plain), **adapted)
+    fresh = target.keys() - values.keys()
+    assert {path.split("/")[-1] for path in fresh if "adapter" not in path} == {"lora_a", "lora_b"}
+    assert any("adapter/up/kernel: the adapter starts as the identity" in x for x in account)
+    source = source_of(**adapted)
+    assert fitted(source, **adapted)[0].keys() == target.keys()
+    assert "encoder/adapter/up/kernel: has no place here" in refusal(source, **plain)
+    assert "lora_a: is (32, 2) in the so" in refusal(source, **{**adapted, "lora_rank": 3})
+
+
 def test_a_factorised_encoder_keeps_its_own_time():
     options = {"attention": "factorised_encoder", "temporal_depth": 2}
     source = source_of(**options)

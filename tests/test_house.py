@@ -11,7 +11,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "vivit_jax"
 FLOORS = (  # each part imports its own floor and those below
     {"errors", "trees"},
     {"config", "options", "sharding", "metrics", "checkpoint", "processes", "host_tensorflow"},
-    {"data", "models", "optim", "fitting", "report", "film", "feed", "terminal"},
+    {"data", "models", "optim", "freeze", "fitting", "report", "film", "feed", "terminal"},
     {"objectives"},
     {"train_step", "recipe"},
     {"restore", "transfer", "pretrained"},

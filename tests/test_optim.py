@@ -7,8 +7,9 @@ import pytest
 from vivit_jax import optim
 from vivit_jax.config import Optim, Train
 from vivit_jax.errors import InputError
+from vivit_jax.freeze import frozen_of
 from vivit_jax.models.video_transformer import CHOICES, VideoTransformer
-from vivit_jax.trees import path_of
+from vivit_jax.trees import path_of, split
 
 CLIP = jax.ShapeDtypeStruct((1, 4, 32, 32, 3), jnp.uint8)
 TABLES = {
@@ -283,7 +284,8 @@ def test_layers_of_a_plain_vit_are_the_published_ones(depth, options, norm):
 
 
 def test_layers_of_the_factorised_encoder_count_on_through_time():
-    shapes = shapes_of(attention="factorised_encoder", depth=3, temporal_depth=2)
+    adapted = {"adapter": 8, "lora_rank": 2}
+    shapes = shapes_of(attention="factorised_encoder", depth=3, temporal_depth=2, **adapted)
     shapes["decoder"] = {"blocks": {"block_7": {"kernel": jax.ShapeDtypeStruct((2, 2), "float32")}}}
     expected = {
         "encoder/tubelets/kernel": 0,
@@ -292,6 +294,8 @@ def test_layers_of_the_factorised_encoder_count_on_through_time():
         "encoder/space/block_0/mlp_in/kernel": 1,
         "encoder/space/block_2/mlp_norm/scale": 3,
         "encoder/space/norm/bias": 3,
+        "encoder/space/block_1/attention_0/query/lora_a": 2,
+        "encoder/adapter/up/kernel": 4,
         "encoder/time/position": 4,
         "encoder/time/class_token": 4,
         "encoder/time/block_0/attention_0/query/bias": 4,
@@ -323,6 +327,16 @@ def test_the_norm_of_space_is_the_top_where_no_time_follows():
 def test_layers_do_not_depend_on_how_the_stack_is_compiled():
     unrolled, scanned = (shapes_of(depth=3, scan=scan) for scan in (False, True))
     assert optim.layer_scales(unrolled, 0.5) == optim.layer_scales(scanned, 0.5)
+
+
+def test_a_frozen_stack_still_counts_for_the_layers_above_it():
+    shapes = shapes_of(attention="factorised_encoder", depth=3, temporal_depth=2)
+    scales = by_path(optim.layer_scales(shapes, 0.5))
+    options = Optim(optimizer="sgd", momentum=0.0, layer_decay=0.5, freeze=("space",))
+    chain = optim.make_optimizer(options, lambda step: jnp.float32(1.0), shapes)
+    learnt, _ = split(ones_of(shapes), frozen_of(("space",), by_path(shapes)))
+    for path, x in by_path(chain.update(learnt, chain.init(learnt), learnt)[0]).items():
+        np.testing.assert_allclose(x, -scales[path], rtol=1e-6, err_msg=path)
 
 
 def test_layer_decay_scales_the_step_and_the_decay():

@@ -142,6 +142,9 @@ class Optim:
       weight_decay_end: where it gets to, by half a cosine; below 0 for the same all along.
       clip: largest global norm of the gradient; 0 for no clipping.
       layer_decay: factor on the learning rate from each layer to the one below; 1 for none.
+      freeze: parameters that stay as they are: regular expressions of whole paths, "!" before those
+        that are learnt after all, or a row of freeze.NAMED: "space" or "all_but_lora". Commas part
+        them on a command line, so none is within one.
       accumulate: equal parts that a batch is run in, one after another, for one update.
       average: decay a step of the average of weights that evaluation uses; 0 for none.
       average_end: where that decay gets to, in a straight line; 0 for the same all along.
@@ -166,6 +169,7 @@ class Optim:
     weight_decay_end: float = -1.0
     clip: float = 0.0
     layer_decay: float = 1.0
+    freeze: tuple[str, ...] = ()
     accumulate: int = 1
     average: float = 0.0
     average_end: float = 0.0
@@ -307,7 +311,7 @@ class Experiment:
       mesh: the devices.
       seed: of everything random.
       init_from: the workdir of another run, or its WORKDIR/checkpoints/STEP (its average of
-        weights, where it keeps one), or published weights as FAMILY:PATH (pretrained/__init__.py
+        weights, where it keeps one; LoRA is folded in), or published weights as FAMILY:PATH (pretrained/__init__.py
         lists them), whose encoder training starts from; empty to start from random weights. Not
         read where the run's own workdir has a checkpoint.
     """

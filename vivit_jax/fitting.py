@@ -23,6 +23,7 @@ Paths = Collection[str]
 SHAPING = (  # options of a model that decide which parameters it has
     *("name", "size", "width", "depth", "heads", "mlp_dim", "tubelet", "attention"),
     *("temporal_depth", "positions", "pool", "norm_summary", "key_bias"),
+    *("lora_rank", "lora_targets", "adapter"),
 )
 
 
@@ -62,6 +63,16 @@ FRESH = (  # of the target
         r"encoder/time/.+",
         "the source has no stack over time",
         lambda source, _: not has(source, "time"),
+    ),
+    Rule(
+        r"encoder/.+/lora_[ab]",
+        "LoRA starts as no change",
+        lambda source, _: not has(source, "lora_a"),
+    ),
+    Rule(
+        r"encoder/adapter/.+",
+        "the adapter starts as the identity",
+        lambda source, _: not has(source, "adapter"),
     ),
     Rule(
         r".+/(attention_0|attention_norm_0|zero_dense)/.+",

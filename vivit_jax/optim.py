@@ -23,8 +23,9 @@ from jax.typing import ArrayLike
 
 from vivit_jax import config
 from vivit_jax.errors import InputError
+from vivit_jax.freeze import frozen_of
 from vivit_jax.options import choose
-from vivit_jax.trees import by_path, path_of
+from vivit_jax.trees import by_path, path_of, split
 
 log = logging.getLogger(__name__)
 Schedule = Callable[[ArrayLike], jax.Array]
@@ -130,21 +131,24 @@ def make_optimizer(
     Args:
       optim: see config.py.
       schedule: what `make_schedule` returns.
-      params: the tree of parameters, or of their shapes: only paths and shapes are read.
+      params: the tree of all parameters, or of their shapes: only paths and shapes are read. The
+        optimiser is for those of them that are not frozen.
       steps: of the whole run; read where the weight decay changes.
 
     Raises:
       InputError: the optimiser is unknown or a field is out of its range; names it.
     """
     check(optim)
-    decayed = tree_map_with_path(lambda path, x: decays(path_of(path), x.ndim), params)
+    frozen = frozen_of(optim.freeze, by_path(params))
+    learnt, _ = split(params, frozen)
+    decayed = tree_map_with_path(lambda path, x: decays(path_of(path), x.ndim), learnt)
     # A part that is not wanted has an empty place, so that a checkpoint's tree is the same with
     # and without it.
     clip, layers = optax.identity(), optax.identity()
     if optim.clip:
         clip = optax.clip_by_global_norm(optim.clip)
     if optim.layer_decay != 1:
-        scales = layer_scales(params, optim.layer_decay)
+        scales, _ = split(layer_scales(params, optim.layer_decay), frozen)
         layers = optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, scales))
     return optax.chain(
         clip,
@@ -193,8 +197,9 @@ def layer_of(path: str, depth: int, temporal_depth: int = 0) -> int:
 
     Tubelets, positions and class token are layer 0, and block i of the first stack is layer i + 1,
     which its closing norm joins where a second stack follows. That one, "time", goes on counting;
-    its own positions and class token join its first block, the first layer that they feed. The
-    rest (the last norm, the head, decoders and predictors) is the top: depth + temporal_depth + 1.
+    its own positions and class token, and an adapter before it, join its first block, the first
+    layer that they feed. The rest (the last norm, the head, decoders and predictors) is the top:
+    depth + temporal_depth + 1.
 
     Args:
       path: from the root of all parameters, as "encoder/space/block_3/mlp_in/kernel".
@@ -207,6 +212,8 @@ def layer_of(path: str, depth: int, temporal_depth: int = 0) -> int:
             return 0
         case ["encoder", "space", "norm", *_] if temporal_depth:
             return depth
+        case ["encoder", "adapter", *_]:
+            return depth + 1
         case ["encoder", "blocks" | "space" | "time" as stack, name, *_] if name not in CLOSING:
             below = depth if stack == "time" else 0
             if block := re.fullmatch(r"block_(\d+)", name):

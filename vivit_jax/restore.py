@@ -4,6 +4,7 @@ Only what is asked for is read: the whole objective's parameters, or those of it
 run's are the average of weights where it keeps one.
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ import numpy as np
 from vivit_jax import config, pretrained, recipe
 from vivit_jax.checkpoint import Checkpoints, locate
 from vivit_jax.data.labels import read_label_maps
+from vivit_jax.models.lora import fold
 from vivit_jax.trees import as_tree, by_path
 
 
@@ -91,6 +93,8 @@ def read_params(saved: Saved, shapes: Any, place: jax.sharding.Sharding) -> Any:
 def read_arrays(saved: Saved, part: str = "") -> tuple[Mapping[str, np.ndarray], list[str]]:
     """Returns parameters by path, and the paths of those that are left.
 
+    They are those of a model without LoRA: its updates are folded into the kernels.
+
     Args:
       saved: where they are.
       part: such as "encoder", of which alone they are read; "" for all.
@@ -106,7 +110,8 @@ def read_arrays(saved: Saved, part: str = "") -> tuple[Mapping[str, np.ndarray],
             arrays = checkpoints.read(saved.step, {kept: wanted})[kept]
         values = by_path({**shapes, **arrays})
     read = {path: value for path, value in values.items() if path.startswith(part)}
-    return read, [path for path in values if path not in read]
+    left = [path for path in values if path not in read]
+    return fold(read, saved.experiment.model.get("lora_alpha", 0.0)), left
 
 
 def to_publish(saved: Saved) -> pretrained.Pretrained:
@@ -114,7 +119,13 @@ def to_publish(saved: Saved) -> pretrained.Pretrained:
     if saved.published is not None:
         return saved.published
     params = dict(read_arrays(saved)[0])
-    return pretrained.Pretrained(saved.where, saved.experiment, saved.label_maps(), params, [])
+    experiment = without_lora(saved.experiment)
+    return pretrained.Pretrained(saved.where, experiment, saved.label_maps(), params, [])
+
+
+def without_lora(experiment: config.Experiment) -> config.Experiment:
+    """Returns the experiment whose model has the parameters that `read_arrays` returns."""
+    return dataclasses.replace(experiment, model={**experiment.model, "lora_rank": 0})
 
 
 def read_encoder(saved: Saved, place: jax.sharding.Sharding) -> tuple[nn.Module, Any]:

@@ -189,6 +189,7 @@ def compile_step(run: Run, state: TrainState, batch: Any) -> jax.stages.Compiled
         seed=experiment.seed,
         accumulate=experiment.optim.accumulate,
         average=make_average(experiment.optim, run.steps),
+        frozen=run.frozen,
     )
     places = jax.tree.map(lambda x: x.sharding, run.state)
     outputs = (places, sharding.replicated(run.mesh))

@@ -75,7 +75,7 @@ def read_source(given: str) -> Source:
         arrays, left = restore.read_arrays(saved, "encoder")
     except InputError as error:
         raise InputError(f"config.init_from = {given!r}: {error}") from error
-    experiment = saved.experiment
+    experiment = restore.without_lora(saved.experiment)
     encoder: Any = recipe.build(recipe.MODELS, experiment.model, "config.model")
     data = experiment.data
     where = saved.where

@@ -132,6 +132,8 @@ def multiply_accumulates_traced(jaxpr) -> int:
         {"attention": "divided"},
         {"attention": "divided", "pool": "mean"},
         {"attention": "space_only"},
+        FE | {"temporal_depth": 2, "adapter": 64, "lora_rank": 8},
+        {"attention": "divided", "lora_rank": 4, "lora_targets": ("query", "key", "value", "out")},
     ],
     ids=str,
 )

@@ -18,7 +18,8 @@ class Costs(NamedTuple):
     """Multiply-accumulates of one clip's forward pass.
 
     Attributes:
-      learnt: of what gradients flow through; a train step costs three times as much.
+      learnt: of what gradients flow through; a train step costs three times as much,
+        where nothing is frozen.
       fixed: of the rest, which has no backward pass.
     """
 
@@ -52,6 +53,7 @@ def multiply_accumulates(
         return total + depth * _block(encoder, encoder.attention, t, s)
     total += t * depth * _block(encoder, "joint", 1, s)
     if encoder.attention == "factorised_encoder":
+        total += 2 * t * width * encoder.adapter
         total += encoder.temporal_depth * _block(encoder, "joint", t, 1)
     return total
 
@@ -92,11 +94,12 @@ def _plain_block(tokens: int, width: int, mlp_dim: int) -> int:
 def _block(encoder: VideoTransformer, arrangement: str, t: int, s: int) -> int:
     """Of one block on t slots of s tokens, and the class token where there is one."""
     width, _, _, mlp_dim = encoder.dims
-    classes = int(encoder.class_token)
+    classes, updates = int(encoder.class_token), len(set(encoder.lora_targets))
     total = 2 * (classes + t * s) * width * mlp_dim
     for step in ARRANGEMENTS[arrangement].steps:
         taking_part = 0 if step.patches_only else classes
         projections = 4 + step.zero_dense  # query, key, value, out
         total += projections * (taking_part + t * s) * width**2
+        total += updates * (taking_part + t * s) * 2 * width * encoder.lora_rank
         total += 2 * round(step.pairs(taking_part, t, s) * width)
     return total

@@ -30,7 +30,8 @@ from jaxtyping import Array, Float, Int, UInt8
 from vivit_jax.errors import InputError
 from vivit_jax.models.attention import ARRANGEMENTS
 from vivit_jax.models.inflate import TUBELET_INITS
-from vivit_jax.models.layers import GELUS, KERNEL_INITS, Block, Features, Tubelets
+from vivit_jax.models.layers import GELUS, KERNEL_INITS, Adapter, Block, Features, Tubelets
+from vivit_jax.models.lora import TARGETS, Lora
 from vivit_jax.models.positions import POSITIONS, Axes
 from vivit_jax.models.token_encoder import REMATS, TokenEncoder
 
@@ -112,6 +113,12 @@ class VideoTransformer(nn.Module):
       key_bias: whether keys have a bias, which softmax takes out again (VideoMAE's have none).
       kernel_init: what dense layers start from: "xavier_uniform" (ViT, VideoMAE), or "normal" with
         a standard deviation of 0.02, less for what closes a residual (V-JEPA).
+      lora_rank: of the updates that kernels of attention have beside them (LoRA), in every block; 0
+        for none. Train them alone with optim.freeze=all_but_lora.
+      lora_alpha: an update is the product of its two matrices times lora_alpha / lora_rank.
+      lora_targets: kernels that have one: any of "query", "key", "value" and "out".
+      adapter: width of the bottleneck between space and time of "factorised_encoder", which starts
+        as the identity; 0 for none.
       dtype: "float32" or "bfloat16", in which matrices are multiplied.
       remat: what the backward pass recomputes: "none", "full" (everything) or "dots" (all but the
         dense layers).
@@ -144,6 +151,10 @@ class VideoTransformer(nn.Module):
     norm_summary: bool = False
     key_bias: bool = True
     kernel_init: str = "xavier_uniform"
+    lora_rank: int = 0
+    lora_alpha: float = 16.0
+    lora_targets: tuple[str, ...] = ("query", "value")
+    adapter: int = 0
     dtype: str = "float32"
     remat: str = "none"
     scan: bool = False
@@ -235,6 +246,8 @@ class VideoTransformer(nn.Module):
         space = self.encoder("space", self.dims.depth)
         tokens, slots = space(x, (1, h, w), places, examples=clips, train=train)
         slots = rearrange(slots, "(b t) d -> b t d", t=t)
+        if self.adapter:
+            slots = Adapter(self.adapter, self.gelu, self.dtype, name="adapter")(slots)
         features = Features(tokens=slots, summary=slots.mean(axis=1))
         if self.temporal_depth:
             time = self.encoder("time", self.temporal_depth)
@@ -263,6 +276,7 @@ class VideoTransformer(nn.Module):
             key_bias=self.key_bias,
             kernel_init=self.kernel_init,
             dtype=self.dtype,
+            lora=Lora(self.lora_rank, self.lora_alpha, self.lora_targets),
         )
         return TokenEncoder(
             block=block,
@@ -292,7 +306,7 @@ def check(model: VideoTransformer) -> None:
         value = getattr(model, field)
         if value not in choices:
             raise InputError(f"model.{field} = {value!r} is none of {', '.join(choices)}.")
-    for field in ("width", "depth", "heads", "mlp_dim", "temporal_depth"):
+    for field in ("width", "depth", "heads", "mlp_dim", "temporal_depth", "lora_rank", "adapter"):
         if getattr(model, field) < 0:
             raise InputError(f"model.{field} = {getattr(model, field)} is below 0.")
     for field in ("dropout", "attention_dropout", "drop_path"):
@@ -327,6 +341,16 @@ def check(model: VideoTransformer) -> None:
         raise InputError(
             f"model.norm_summary = True is for a summary over whole clips, which model.attention = "
             f"{model.attention!r} makes of slots that are normalised apart: use False."
+        )
+    if model.lora_rank and not (model.lora_targets and set(model.lora_targets) <= set(TARGETS)):
+        raise InputError(
+            f"model.lora_targets = {model.lora_targets}; expected one or more of "
+            f"{', '.join(TARGETS)}."
+        )
+    if model.adapter and model.attention != "factorised_encoder":
+        raise InputError(
+            f"model.adapter = {model.adapter} lies between space and time, and model.attention = "
+            f"{model.attention!r} has no such place: use 0, or 'factorised_encoder'."
         )
     arrangement = ARRANGEMENTS.get(model.attention)
     if model.class_token and arrangement and not arrangement.class_token:
