@@ -125,8 +125,7 @@ def flops(freeze=(), **model):
     ("freeze", "model", "times"),
     [
         ((), {}, 3.0),
-        ((), {"remat": "full"}, 3.75),
-        (("space",), {"adapter": 16}, 1.07),  # the stack over time sees 2 tokens of a clip's 32
+        # The stack over time sees 2 tokens of a clip's 32.
         (("space",), {"adapter": 16, "remat": "full"}, 1.09),
         (("encoder/.*",), {}, 1.0),
         # What passes back to the lowest update is as much as the forward pass, and no kernel's.
@@ -204,7 +203,7 @@ def videos(tmp_path_factory):
     return root
 
 
-def given(videos, **sections):
+def given(videos, steps=2, **sections):
     model = {"attention": "factorised_encoder", "temporal_depth": 1, "dropout": 0.1}
     return experiment(
         **{
@@ -212,7 +211,7 @@ def given(videos, **sections):
             "data": {"root": str(videos)},
             "model": {**model, **sections.get("model", {})},
             "optim": {"learning_rate": 0.01, "average": 0.5, **sections.get("optim", {})},
-            "train": {"steps": 2, "log_every": 1, "checkpoint_every": 1, "evaluate": False},
+            "train": {"steps": steps, "log_every": 1, "checkpoint_every": 1, "evaluate": False},
         }
     )
 
@@ -276,7 +275,7 @@ def test_an_adapted_run_starts_from_a_plain_one_and_stopped_ends_as_if_it_had_no
     plain, params = found.build()
     assert plain.encoder.lora_rank == 0
     video = {"video": make_batch()["video"]}
-    ours = as_tree(saved(tmp_path / "straight", 2, "average"))
+    ours = jax.tree.map(jnp.asarray, as_tree(saved(tmp_path / "straight", 2, "average")))
     with_lora = Classify(plain.encoder.clone(**ADAPTED["model"]), plain.class_splits)
     logits = with_lora.apply({"params": ours}, video, method="predict")
     assert float(jnp.abs(logits).max()) > 1e-4
@@ -294,24 +293,18 @@ def test_what_is_frozen_without_having_been_learnt_is_warned_of(videos, tmp_path
     assert "encoder/space/block_*/mlp_in/kernel: is in nothing that config.init" in caplog.text
 
 
-def test_a_run_may_freeze_more_as_it_goes_on_but_no_less(videos, few_frames, tmp_path):
-    def until(steps, **options):
-        start = given(videos, optim=options)
-        train.run(
-            config.parse({**vars(start), "train": {**vars(start.train), "steps": steps}}), tmp_path
-        )
-
-    until(1)
-    until(2, freeze=("space",))
+def test_a_run_may_freeze_more_as_it_goes_on_but_no_less(videos, tmp_path):
+    train.run(given(videos, steps=1), tmp_path)
+    train.run(given(videos, optim={"freeze": ("space",)}), tmp_path)
     assert changed(saved(tmp_path, 1), saved(tmp_path, 2)) == {
         p for p in saved(tmp_path, 1) if not re.match(r"encoder/(tubelets|space)", p)
     }
-    with pytest.raises(InputError, match="was saved with other options .*the optimiser"):
-        until(3)
+    with pytest.raises(InputError, match="has no opt_state/.*encoder/.*, or more frozen"):
+        train.run(given(videos, steps=3), tmp_path)
 
 
-@pytest.mark.parametrize("targets", [("query", "value"), ("query", "key", "value", "out")])
-def test_lora_starts_as_the_model_without_it_and_folds_into_it(targets):
+def test_lora_starts_as_the_model_without_it_and_folds_into_it():
+    targets = ("query", "key", "value", "out")
     plain = VideoTransformer(size="mu", tubelet=(2, 8, 8), depth=2)
     adapted = plain.clone(lora_rank=3, lora_alpha=6.0, lora_targets=targets)
     video = make_batch()["video"]

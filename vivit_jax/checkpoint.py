@@ -128,8 +128,13 @@ class Checkpoints:
         for (path, array), wanted in zip(
             jax.tree.leaves_with_path(state), jax.tree.leaves(target), strict=True
         ):
+            name = path_of(path)
+            if isinstance(array, jax.ShapeDtypeStruct):  # what Orbax leaves where there is nothing
+                raise InputError(
+                    f"{self.folder / str(step)} has no {name}, which this config wants: was it "
+                    "saved with other options, such as another optimiser, or more frozen?"
+                )
             if array.shape != wanted.shape:
-                name = path_of(path)
                 raise InputError(
                     f"{self.folder / str(step)}: {name} has the shape {array.shape}; "
                     f"this config makes it {wanted.shape}."
