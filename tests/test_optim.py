@@ -467,6 +467,9 @@ def test_a_weight_decay_that_changes_is_applied_as_it_changes():
     ("options", "message"),
     [
         ({"average_end": 1.0}, r"average_end = 1\.0; expected 0, or .*average = 0\.0"),
+        ({"clip_per": "device", "clip": 1.0}, r"clip_per = 'device'; expected one of step, part"),
+        ({"clip_per": "part", "clip": 1.0}, r"accumulate = 1 parts to .*expected at least 2 parts"),
+        ({"clip_per": "part", "accumulate": 4}, r"accumulate = 4 parts to config\.optim\.clip = 0"),
         ({"horizon": 0.5}, r"config\.optim\.horizon = 0\.5 is below 1"),
         ({"per_videos": -1}, r"config\.optim\.per_videos = -1 is below 0"),
         ({"warmup_from": -1.0}, r"config\.optim\.warmup_from = -1\.0 is below 0"),

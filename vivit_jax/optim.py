@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 Schedule = Callable[[ArrayLike], jax.Array]
 
 SCHEDULES = ("cosine", "constant", "steps")
+CLIPPED = ("step", "part")
 OPTIMIZERS: dict[str, Callable[[config.Optim], optax.GradientTransformation]] = {
     "adamw": lambda optim: optax.scale_by_adam(optim.b1, optim.b2),
     "sgd": lambda optim: optax.trace(optim.momentum, optim.nesterov),
@@ -166,6 +167,13 @@ def check(optim: config.Optim) -> None:
       InputError: names the field, its value and its range.
     """
     choose("config.optim.optimizer", optim.optimizer, OPTIMIZERS)
+    choose("config.optim.clip_per", optim.clip_per, CLIPPED)
+    if optim.clip_per == "part" and (optim.accumulate == 1 or not optim.clip):
+        raise InputError(
+            "config.optim.clip_per = 'part' clips the gradient of each of config.optim.accumulate "
+            f"= {optim.accumulate} parts to config.optim.clip = {optim.clip}; expected at least 2 "
+            "parts, and a norm above 0."
+        )
     for name in ("clip", "weight_decay", "per_videos", "warmup_from"):
         if not getattr(optim, name) >= 0:
             raise InputError(f"config.optim.{name} = {getattr(optim, name)} is below 0.")

@@ -237,7 +237,7 @@ def open_videos(
     data, augment = experiment.data, experiment.augment
     if dataset.prepare and not data.root:
         data = dataclasses.replace(data, root=str(dataset.prepare(workdir)))
-    if dataset.directional and augment.flip:
+    if dataset.directional and augment.flip and not augment.flip_directional:
         log.info("augment.flip is off: in %s a label can mean a direction.", data.dataset)
         augment = dataclasses.replace(augment, flip=0.0)
     sources = open_sources(data)

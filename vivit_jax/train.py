@@ -188,6 +188,7 @@ def compile_step(run: Run, state: TrainState, batch: Any) -> jax.stages.Compiled
         augment=make_augment(experiment.augment, encoder.mean, encoder.std),
         seed=experiment.seed,
         accumulate=experiment.optim.accumulate,
+        clip_parts=experiment.optim.clip if experiment.optim.clip_per == "part" else 0.0,
         average=make_average(experiment.optim, run.steps),
         frozen=run.frozen,
     )

@@ -90,6 +90,7 @@ def train_step(
     augment: Augment,
     seed: int,
     accumulate: int = 1,
+    clip_parts: float = 0.0,
     average: float | optax.Schedule = 0.0,
     frozen: Collection[str] = (),
 ) -> tuple[TrainState, StepInfo]:
@@ -104,6 +105,7 @@ def train_step(
       augment: from clips and a key for each to normalised clips; see data/augment.py.
       seed: of everything drawn.
       accumulate: equal parts that the batch is run in, one after another; divides B.
+      clip_parts: largest norm of a part's own mean gradient; 0 for no clipping before the sum.
       average: decay of the average of weights, by the steps done where it changes; 0 for none.
       frozen: paths of the parameters that stay as they are.
     """
@@ -142,6 +144,8 @@ def train_step(
 
         def add(total, step):
             (_, (metrics, finite)), grads = gradient(learnt, *step)
+            if clip_parts:
+                grads = clipped(grads, clip_parts * step[0]["valid"].sum() * weight)
             return jax.tree.map(jnp.add, total, (grads, metrics)), finite
 
         one = jax.tree.map(lambda x: x[0], (parts, keys))
@@ -169,6 +173,13 @@ def train_step(
     after = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, state)
     after = after.replace(step=state.step + 1, skipped=state.skipped + ~good)
     return after, StepInfo(metrics, ~good, batch["index"], finite)
+
+
+def clipped(grads: Params, most: Float[Array, ""]) -> Params:
+    """Returns a gradient of at most this norm."""
+    norm = optax.tree.norm(grads)
+    factor = most / jnp.maximum(norm, most)
+    return jax.tree.map(lambda x: jnp.where(norm > most, x * factor, x), grads)
 
 
 def clip_keys(key: Key[Array, ""], position: UInt32[Array, " B"]) -> Key[Array, " B"]:
