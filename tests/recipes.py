@@ -2,7 +2,6 @@
 
 import functools
 import json
-import math
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -69,6 +68,7 @@ DATA_SETS = {
 }
 DATA_SET_OF = {"mae_st_pretrain": "k400", "mae_st_finetune": "k400"}
 DATA_SET_OF |= {"videomae_v2_pretrain": "hybrid"}
+NO_SHAPE = {"drop_path": 0.0, "label_smoothing": 0.0, "mixup": 0.0, "head_dropout": 0.0}
 STEPS = ("vjepa_pretrain", "vjepa2_pretrain")  # by steps, whatever the videos
 
 
@@ -85,29 +85,24 @@ def data_set(name: str) -> DataSet:
     return DATA_SETS[DATA_SET_OF.get(file, "hybrid" if file in STEPS else argument.split("_")[0])]
 
 
-def shapes(experiment: config.Experiment, classes: Sequence[int], scan: bool = False):
-    """Returns the parameters of an objective at full size, as shapes.
-
-    Args:
-      scan: trace one block of each stack, and not all: quicker, and as many parameters.
-    """
-    model = {**experiment.model, "scan": scan or experiment.model["scan"]}
-    sections = json.dumps({"model": model, "objective": experiment.objective})
-    return _shapes(sections, experiment.data.frames, experiment.data.image_size, tuple(classes))
+def shapes(experiment: config.Experiment):
+    """Returns the parameters of an objective at full size and with one class, as shapes."""
+    sections = {
+        name: {**section, **{k: v for k, v in NO_SHAPE.items() if k in section}}
+        for name, section in (("model", experiment.model), ("objective", experiment.objective))
+    }
+    return _shapes(json.dumps(sections), experiment.data.frames, experiment.data.image_size)
 
 
 @functools.cache
-def _shapes(sections: str, frames: int, size: int, classes: tuple[int, ...]):
-    modules = json.loads(sections)
-    labels = "heads" if len(classes) > 1 else "single"
-    section = recipe.experiment(**modules, data={"labels": labels}).to_dict()
-    objective = recipe.build_objective(config.parse(section), names(classes))
+def _shapes(sections: str, frames: int, size: int):
+    section = recipe.experiment(**json.loads(sections)).to_dict()
+    objective = recipe.build_objective(config.parse(section), names([1]))
     if hasattr(objective, "check_clip"):
         objective.check_clip(frames, size, size)
-    label = (1, len(classes)) if len(classes) > 1 else (1,)
     clip = {
         "video": jax.ShapeDtypeStruct((1, frames, size, size, 3), jnp.dtype("uint8")),
-        "label": jax.ShapeDtypeStruct(label, jnp.dtype("int32")),
+        "label": jax.ShapeDtypeStruct((1,), jnp.dtype("int32")),
         "valid": jax.ShapeDtypeStruct((1,), jnp.dtype("bool")),
     }
     streams = {"params": jax.random.key(0), "mask": jax.random.key(0)}
@@ -117,13 +112,6 @@ def _shapes(sections: str, frames: int, size: int, classes: tuple[int, ...]):
 def names(classes: Sequence[int]) -> list[list[str]]:
     """Returns label maps of so many classes."""
     return [[str(i) for i in range(count)] for count in classes]
-
-
-def parameters(name: str) -> int:
-    """Returns the number of parameters of a paper's recipe: whatever is trained."""
-    experiment = load(*name.split(":"))
-    tree = shapes(experiment, data_set(name).classes, scan=True)
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
 def costs(name: str) -> Costs:
