@@ -113,8 +113,8 @@ def find(folder: Folder) -> Found:
     }
     data = {"frames": frames, "image_size": get("image_size"), "stride": STRIDE}
     notes.append(
-        f"The file does not tell how far apart frames are: data.stride = {STRIDE}, as of VideoMAE on "
-        "Kinetics; on Something-Something it is 2, and data.sampling is 'segments' to fine-tune."
+        f"The file does not tell how far apart frames are: data.stride = {STRIDE}, as of VideoMAE "
+        "on Kinetics; on Something-Something it is 2, and data.sampling is 'segments' to fine-tune."
     )
     sizes = {"h": heads}
     if "classifier.weight" in arrays:
@@ -187,8 +187,8 @@ def express(pretrained: Pretrained) -> Theirs:
         []
         if eps == CLOSING_EPS
         else [
-            f"its closing norm has an epsilon of {CLOSING_EPS}, and this model's has {eps}: outputs will "
-            "differ by a little"
+            f"its closing norm has an epsilon of {CLOSING_EPS}, and this model's has {eps}: outputs "
+            "will differ by a little"
         ]
     )
     if classifies:

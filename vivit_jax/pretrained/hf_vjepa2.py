@@ -224,7 +224,8 @@ def alone(pretrained: Pretrained, objective: Any) -> Theirs:
     """Returns an encoder's own part."""
     del pretrained
     content = {"architectures": ["VJEPA2Model"], **NO_PREDICTOR}
-    return Theirs(content, {}, ENCODE, no_predictor("predictor", objective.encoder.dims.width))
+    idle = no_predictor("predictor", objective.encoder.dims.width)
+    return Theirs(content, {}, ENCODE, idle=idle)
 
 
 def predicting(pretrained: Pretrained, objective: Any) -> Theirs:
@@ -261,7 +262,8 @@ def classifying(pretrained: Pretrained, objective: Any) -> Theirs:
         **NO_PREDICTOR,
         **labels(pretrained),
     }
-    return Theirs(content, {}, CLASSIFY, no_predictor("vjepa2.predictor", dims.width))
+    idle = no_predictor("vjepa2.predictor", dims.width)
+    return Theirs(content, {}, CLASSIFY, idle=idle)
 
 
 NO_PREDICTOR = {

@@ -45,7 +45,6 @@ def read(path: pathlib.Path) -> Found:
         arrays=arrays,
         rules=[Rule(name, name) for name in arrays],
         sizes={},
-        resize=sections["eval"]["resize"],
         label_maps=tuple(map(tuple, about["label_maps"])),
     )
 
