@@ -35,8 +35,9 @@ from vivit_jax.models.video_transformer import VideoTransformer, normalise
 from vivit_jax.objectives.base import Outcome
 from vivit_jax.objectives.masking import RULES, Mask, check_arrangement, check_cells, running_cell
 
-NORMALISED = ("colour", "all", "none")
-FRAMES = ("all", "linspace", "first")
+NORMALISED = ("colour", "all", "none", "input")
+FRAMES = ("all", "linspace", "first", "central")
+SEEN = ("all", "input")  # targets are of the clips as the encoder sees them
 EPS = 1e-6
 KEY = jax.eval_shape(lambda: jax.random.key(0))
 
@@ -63,10 +64,12 @@ class MaskedPixels(nn.Module):
       mask: a row of masking.RULES: "tube", "slots" or "random".
       mask_ratio: share of the tokens that are hidden.
       decoder_mask_ratio: share of the tokens that are not decoded, by running cells; 0 for none.
-      target_frames: "all" of a tubelet; or one of it, the "first" (as PySlowFast has it), or by
-        "linspace" from the clip's first frame to its last (as mae_st has it).
+      target_frames: "all" of a tubelet; or one of it, the "first" (as PySlowFast has it), the
+        "central" (AV-MAE), or by "linspace" from the clip's first frame to its last (as mae_st has
+        it).
       target_normalised: each target token to mean 0 and variance 1: each "colour" apart (VideoMAE),
-        "all" its pixels together (MAE-ST), or "none".
+        "all" its pixels together (MAE-ST), or not: "none" for pixels in [0, 1], and "input" for
+        those that the encoder sees (AV-MAE).
       decoder_width: of its tokens.
       decoder_depth: blocks.
       decoder_heads: of attention.
@@ -217,7 +220,7 @@ class MaskedPixels(nn.Module):
         """Returns what a perfect decoder would predict for every token of normalised clips.
 
         A token's values are in the order (frame, row, column, colour). MAE-ST's are of the clips
-        as the encoder sees them; VideoMAE's of pixels in [0, 1].
+        as the encoder sees them, and AV-MAE's; VideoMAE's of pixels in [0, 1].
         """
         patches = self.patches(video)
         mean, scale = self.moments(patches)
@@ -237,7 +240,8 @@ class MaskedPixels(nn.Module):
         """
         mean, scale = (take(x, places) for x in self.moments(self.patches(video)))
         pixels = rearrange(predicted, "b m (p c) -> b m p c", c=3) * scale + mean
-        return denormalise(pixels, self.encoder) if self.target_normalised == "all" else pixels
+        seen = self.target_normalised in SEEN
+        return denormalise(pixels, self.encoder) if seen else pixels
 
     @nn.nowrap
     def moments(
@@ -245,7 +249,7 @@ class MaskedPixels(nn.Module):
     ) -> tuple[Float[Array, "B N 1 3"], Float[Array, "B N 1 3"]]:
         """Returns what is subtracted from the pixels of tokens, and what they are divided by."""
         shape = (*patches.shape[:2], 1, 3)
-        if self.target_normalised == "none":
+        if self.target_normalised in ("none", "input"):
             return jnp.zeros(shape), jnp.ones(shape)
         axes = (2,) if self.target_normalised == "colour" else (2, 3)
         mean = patches.mean(axis=axes, keepdims=True)
@@ -258,7 +262,7 @@ class MaskedPixels(nn.Module):
     @nn.nowrap
     def patches(self, video: Float[Array, "B T H W 3"]) -> Float[Array, "B N P 3"]:
         """Returns the pixels of every token's target, before they are normalised."""
-        if self.target_normalised != "all":
+        if self.target_normalised not in SEEN:
             video = denormalise(video, self.encoder)
         return self.cut(video)
 
@@ -293,6 +297,8 @@ class MaskedPixels(nn.Module):
             return np.arange(frames)
         if self.target_frames == "first":
             return np.arange(0, frames, f)
+        if self.target_frames == "central":
+            return np.arange(f // 2, frames, f)
         return np.linspace(0, frames - 1, frames // f, dtype=np.float32).astype(int)
 
     @nn.nowrap

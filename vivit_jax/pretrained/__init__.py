@@ -16,7 +16,16 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 
 from vivit_jax.errors import InputError
-from vivit_jax.pretrained import huggingface, mae_st, plain, timesformer, videomae, vjepa
+from vivit_jax.pretrained import (
+    augreg,
+    huggingface,
+    mae_st,
+    plain,
+    scenic,
+    timesformer,
+    videomae,
+    vjepa,
+)
 from vivit_jax.pretrained.found import Found, Pretrained, translate
 
 log = logging.getLogger(__name__)
@@ -37,6 +46,10 @@ class Family(NamedTuple):
 FAMILIES = {
     "hf": Family(
         huggingface.read, "a folder of Hugging Face's: VideoMAE, ViViT, TimeSformer, V-JEPA 2"
+    ),
+    "scenic": Family(scenic.read, "a checkpoint of Scenic's: ViViT, AV-MAE of video"),
+    "augreg": Family(
+        augreg.read, "an .npz of an image ViT: AugReg, vision_transformer, big_vision"
     ),
     "videomae": Family(videomae.read, "a file of VideoMAE's or VideoMAE v2's own (.pth)"),
     "mae_st": Family(mae_st.read, "a file of MAE-ST's, or of PySlowFast's MAE (.pth, .pyth)"),
