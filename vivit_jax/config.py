@@ -319,6 +319,9 @@ class Experiment:
         weights, where it keeps one; LoRA is folded in), or published weights as FAMILY:PATH
         (pretrained/__init__.py lists them), whose encoder training starts from; empty to start
         from random weights. Not read where the run's own workdir has a checkpoint.
+      init_time_from_space: with init_from of a model without attention over time, that of
+        "factorised_self_attention" and "divided" starts as the one over space (with its norm)
+        instead of anew.
     """
 
     model: Mapping[str, Any]
@@ -332,6 +335,7 @@ class Experiment:
     mesh: Mesh = Mesh()
     seed: int = 0
     init_from: str = ""
+    init_time_from_space: bool = False
 
 
 def parse(section: Mapping[str, Any]) -> Experiment:
@@ -368,6 +372,8 @@ def parse(section: Mapping[str, Any]) -> Experiment:
     choose("config.eval.split", experiment.eval.split, ("eval", "train"))
     choose("config.eval.average", experiment.eval.average, ("softmax", "logits"))
     _check_probe(probe)
+    if experiment.init_time_from_space and not experiment.init_from:
+        raise InputError("config.init_time_from_space = True; expected config.init_from with it.")
     return experiment
 
 

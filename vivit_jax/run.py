@@ -124,7 +124,13 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
     def init() -> TrainState:
         given = {}
         if experiment.init_from:
-            given = transfer.load(experiment.init_from, state.params, axes, experiment.model)
+            given = transfer.load(
+                experiment.init_from,
+                state.params,
+                axes,
+                experiment.model,
+                experiment.init_time_from_space,
+            )
         warn_of_chance(frozen - given.keys())
         return jax.jit(first, out_shardings=places)(given)
 

@@ -22,7 +22,13 @@ log = logging.getLogger(__name__)
 MEANING = ("positions", "gelu", "norm_eps", "mean", "std")  # of a model: what its weights mean
 
 
-def load(init_from: str, params: Any, axes: Axes, model: Mapping[str, Any]) -> dict[str, jax.Array]:
+def load(
+    init_from: str,
+    params: Any,
+    axes: Axes,
+    model: Mapping[str, Any],
+    time_from_space: bool = False,
+) -> dict[str, jax.Array]:
     """Returns the parameters to start from by path, where each is to lie, for `merge`.
 
     Args:
@@ -30,13 +36,15 @@ def load(init_from: str, params: Any, axes: Axes, model: Mapping[str, Any]) -> d
       params: of the run that starts: shapes with shardings.
       axes: (slots, rows, columns) of its tokens.
       model: its config.model.
+      time_from_space: config.init_time_from_space.
 
     Raises:
       InputError: there is nothing to read, or it does not fit.
     """
     source = read_source(init_from)
     places = by_path(params)
-    values, lines = fit(source, {path: x.shape for path, x in places.items()}, axes, model)
+    shapes = {path: x.shape for path, x in places.items()}
+    values, lines = fit(source, shapes, axes, model, time_from_space)
     log.info("Starts from %s:\n%s", source.where, "\n".join(lines))
     if other := differences(source.model, model, MEANING):
         log.warning("What these weights were trained with is not what they go on with: %s.", other)

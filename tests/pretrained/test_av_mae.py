@@ -1,10 +1,10 @@
 """AV-MAE's models of video alone, from checkpoints that Scenic's own code wrote.
 
-golden/av_mae_*.msgpack and av_mae.npz: made as those of test_scenic.py, of projects/av_mae/vivit.py:
-ViViTMaskedAutoencoderModel (mask drawn from key 2; its filling in, its mask, its loss_function of
-get_rgb_targets, divided by the output's width, and its features of whole clips) and
-ViViTMAEClassificationFinetuningModel (its logits). "deep" has sinusoidal_1d positions, random masks
-and all frames as targets, and the mean over tokens when fine-tuned; "wide" has
+golden/av_mae_*.msgpack and av_mae.npz: made as those of test_scenic.py, of
+projects/av_mae/vivit.py: ViViTMaskedAutoencoderModel (a mask drawn from key 2, what it fills in,
+its loss_function of get_rgb_targets, divided by the output's width, and its features of whole
+clips) and ViViTMAEClassificationFinetuningModel (its logits). "deep" has sinusoidal_1d positions,
+random masks and all frames as targets, and the mean over tokens when fine-tuned; "wide" has
 learned_space_time and learned_1d, tubes, the central frame, a projection without bias, and a class
 token when fine-tuned.
 """
