@@ -19,8 +19,10 @@ from peers import MOST, difference
 from vivit_jax import pretrained
 from vivit_jax.errors import InputError
 from vivit_jax.pretrained import scenic
+from vivit_jax.trees import as_tree
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
+IMAGE = np.load(GOLDEN / "augreg_vit_wide.npz")
 MODELS = {
     "joint": "joint",
     "fe": "factorised_encoder",
@@ -142,6 +144,18 @@ def test_what_the_file_cannot_tell_is_noted():
 )
 def test_published_clips_are_guessed_from_the_number_of_their_tokens(tokens, size, axes):
     assert scenic.linen.guess(tokens, size, "")[0] == axes
+
+
+def test_an_image_model_is_one_of_clips_of_one_frame(tmp_path):
+    names = {name.replace("head/", "output_projection/"): x for name, x in IMAGE.items()}
+    file = written(tmp_path / "image", {"params": as_tree(names)})
+    found = pretrained.read(f"scenic:{file}")
+    assert found.experiment.model["attention"] == "joint"
+    assert (found.experiment.data.frames, found.experiment.data.image_size) == (1, 8)
+    want = pretrained.read(f"augreg:{GOLDEN / 'augreg_vit_wide.npz'}").params
+    assert found.params.keys() == want.keys()
+    for name, value in want.items():
+        np.testing.assert_array_equal(found.params[name], value)
 
 
 def test_mean_over_slots_without_a_temporal_encoder(tmp_path):

@@ -42,7 +42,7 @@ def read(path: pathlib.Path) -> Found:
     """
     file = checkpoint_file(path)
     state = read_msgpack(file)
-    if flatten((state.get("model_state") or {}).get("batch_stats") or {}):
+    if any("batch_stats/" in name for name in flatten(state.get("model_state"))):
         raise InputError(
             f"{file} has model_state.batch_stats, of a head that was trained on frozen features "
             "behind a batch norm; expected a checkpoint of a model without one."
@@ -88,7 +88,8 @@ def read_msgpack(file: pathlib.Path) -> Mapping[str, Any]:
     except OSError as error:
         raise InputError(f"{file} cannot be read ({error.strerror or error}).") from error
     except Exception as error:  # msgpack's, numpy's and flax's own
-        raise InputError(f"{file} is damaged or no flax checkpoint: {error}.") from error
+        why = str(error).rstrip(".")
+        raise InputError(f"{file} is damaged or no flax checkpoint: {why}.") from error
     if not isinstance(state, dict):
         raise InputError(f"{file} holds {type(state).__name__}; expected flax's training state.")
     return state
@@ -192,7 +193,8 @@ def whole(arrays: Arrays, where: str) -> tuple[dict[str, Any], list[Rule], Axes,
     """Returns the options, rules, grid and notes of ViViT's models 1, 3 and 4.
 
     A file of model 4 has the same names and shapes as one of model 1 without a class token; all
-    published configs of model 1 have one, and model 4 cannot.
+    published configs of model 1 have one, and model 4 cannot. Scenic's image ViTs are of these
+    names as well: joint attention within one slot.
     """
     classes = int("cls" in arrays)
     parts, notes, attention = linen.BLOCK, [], "joint"
@@ -200,7 +202,7 @@ def whole(arrays: Arrays, where: str) -> tuple[dict[str, Any], list[Rule], Axes,
     if "Transformer/encoderblock_0/LayerNorm_time/scale" in arrays:
         parts, attention = FACTORISED, "factorised_self_attention"
         notes.append("attention over time is taken to come before that over space (the default).")
-    elif not classes and model["heads"] % 2 == 0:
+    elif not classes and model["heads"] % 2 == 0 and arrays["embedding/kernel"].ndim == 5:
         attention = "factorised_dot_product"
         notes.append(
             "no class token: taken for factorised dot-product attention. Joint attention with the "
