@@ -47,6 +47,7 @@ def test_a_file_that_tells_no_decoder_heads_is_taken_as_trained_in_pyslowfast(tm
     torch.save({"model": content["model"]}, tmp_path / "x.pth")
     account = "\n".join(pretrained.read(f"mae_st:{tmp_path / 'x.pth'}").account)
     assert "the decoder's heads; taken as 3, each 4 wide, as PySlowFast has it" in account
+    assert "taken as 90 % of the tokens hidden at random" in account
 
 
 def test_targets_that_are_not_normalised_are_refused(tmp_path):

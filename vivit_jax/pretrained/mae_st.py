@@ -154,9 +154,8 @@ def decoder(
             f"{where}: {out} predicts {values} values a token; expected one frame's, {pixels}, or "
             f"a tubelet's, {box[0] * pixels}."
         )
-    if not args.get("norm_pix_loss", True) or not config.get("MASK", {}).get(
-        "NORM_PRED_PIXEL", True
-    ):
+    raw = (args.get("norm_pix_loss"), config.get("MASK", {}).get("NORM_PRED_PIXEL"))
+    if any(value is False for value in raw):
         raise InputError(
             f"{where} was trained on targets that are not normalised (norm_pix_loss); expected "
             "normalised ones, as of all published files."
@@ -168,9 +167,14 @@ def decoder(
         if own:
             notes[-1] += ", as PySlowFast has it; MAE-ST's own code makes 16 unless told otherwise"
     mask = config.get("AUG", {})
+    if not args and not config:
+        notes.append(
+            "the file does not tell how it was trained; taken as 90 % of the tokens hidden at "
+            f"random, and the target frames of {'MAE-ST' if own else 'PySlowFast'}'s code"
+        )
     objective = {
         "name": "masked_pixels",
-        "mask": "tube" if mask.get("MASK_TUBE") else "random",
+        "mask": "tube" if mask.get("MASK_TUBE") is True else "random",
         "mask_ratio": args.get("mask_ratio", mask.get("MASK_RATIO", 0.9)),
         "target_frames": "all" if values > pixels else "linspace" if own else "first",
         "target_normalised": "all",

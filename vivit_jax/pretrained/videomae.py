@@ -138,7 +138,7 @@ def decoder(
         "mask": args.get("mask_type", "tube"),
         "mask_ratio": args.get("mask_ratio", 0.9),
         "decoder_mask_ratio": args.get("decoder_mask_ratio", 0.0),
-        "target_normalised": "colour" if args.get("normlize_target", True) else "none",
+        "target_normalised": "none" if args.get("normlize_target") is False else "colour",
         "decoder_width": width,
         "decoder_depth": depth(arrays, "decoder.blocks."),
         "decoder_heads": heads,
