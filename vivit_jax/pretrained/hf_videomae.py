@@ -187,8 +187,8 @@ def express(pretrained: Pretrained) -> Theirs:
         []
         if eps == CLOSING_EPS
         else [
-            f"its closing norm has an epsilon of {CLOSING_EPS}, and this model's has {eps}: outputs "
-            "will differ by a little"
+            f"its closing norm has an epsilon of {CLOSING_EPS}, and this model's has {eps}: "
+            "outputs will differ by a little"
         ]
     )
     if classifies:
