@@ -229,6 +229,7 @@ def test_names_and_axes_both_spare_from_decay():
         ("decoder/mask_token", 3),
         ("predictor/mask_tokens", 4),
         ("encoder/norm/scale", 2),
+        ("pooler/attention/value_bias", 2),
         ("head/kernel", 1),
         ("temperature", 0),
     ]

@@ -36,7 +36,7 @@ OPTIMIZERS: dict[str, Callable[[config.Optim], optax.GradientTransformation]] = 
     "adamw": lambda optim: optax.scale_by_adam(optim.b1, optim.b2),
     "sgd": lambda optim: optax.trace(optim.momentum, optim.nesterov),
 }
-NEVER_DECAYED = re.compile(r"bias|scale|position\w*|\w+_tokens?")
+NEVER_DECAYED = re.compile(r"(\w+_)?(bias|scale)|position\w*|\w+_tokens?")
 CLOSING = ("norm", "summary_norm")  # after the last block of a stack
 
 
