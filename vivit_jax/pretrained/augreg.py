@@ -24,7 +24,6 @@ NAMES = (
     *linen.PRE_LINEN,
     (r"^Transformer/(posembed_input/)?pos_embedding$", "pos_embedding"),
 )
-NO_HEAD = "(the file has no head)"  # names the one class of a head of zeros
 LEFT = {  # parts of heads that we do not have: why they are left
     "pre_logits": "a layer with a tanh before the head, which has no place here",
     "MAPHead_0": "a head that pools by attention, which has no place here",
@@ -84,14 +83,7 @@ def vit(arrays: dict[str, np.ndarray], where: str, notes: list[str]) -> Found:
             f"{linen.SIDE} pixels; here they are a table that is learned on."
         )
     lost = sorted({name.split("/")[0] for name in arrays} & LEFT.keys())
-    if lost or "head/kernel" not in arrays:
-        for name in ("kernel", "bias"):
-            given.pop(f"head/{name}", None)
-        given |= {"head/kernel": np.zeros((model["width"], 1)), "head/bias": np.zeros(1)}
-        labels, what = (NO_HEAD,), f"; {' and '.join(lost)} left" if lost else ""
-        notes.append(f"the encoder alone: a head of one class, of zeros, is beside it{what}.")
-    else:
-        labels = numbered(given["head/bias"].shape[0])
+    classifies = "head/kernel" in arrays and not lost
     scanned = "Transformer/encoderblock/LayerNorm_0/scale" in arrays
     stack = "Transformer/encoderblock" if scanned else "Transformer/encoderblock_{i}"
     return Found(
@@ -104,7 +96,7 @@ def vit(arrays: dict[str, np.ndarray], where: str, notes: list[str]) -> Found:
             "positions": "learned",
             "pool": "class_token" if classes else "mean",
         },
-        objective={"name": "classify"},
+        objective={"name": "classify" if classifies else "encode"},
         data={
             "frames": 1,
             "image_size": side(given["pos_embedding"].shape[1] - classes, size[1], where),
@@ -116,11 +108,14 @@ def vit(arrays: dict[str, np.ndarray], where: str, notes: list[str]) -> Found:
             Rule("cls", "encoder/blocks/class_token"),
             *linen.block(stack, "encoder/blocks/block_{i}"),
             *linen.norm("Transformer/encoder_norm", "encoder/blocks/norm"),
-            *linen.dense("head", "head"),
+            *(linen.dense("head", "head") if classifies else ()),
         ],
         sizes={},
-        label_maps=(labels,),
-        left=[Left(f"{name}/.+", why) for name, why in LEFT.items()],
+        label_maps=(numbered(len(arrays["head/bias"])) if classifies else (),),
+        left=[
+            *(Left(f"{name}/.+", why) for name, why in LEFT.items()),
+            *(() if classifies else [Left("head/.+", "a head on what is left before it")]),
+        ],
         notes=notes,
     )
 
