@@ -81,7 +81,7 @@ def test_a_truncated_shard_is_named(shards):
 
 @pytest.mark.parametrize("index", [{}, {"weight_map": ["a"]}, {"weight_map": {"a": 3}}])
 def test_an_index_that_is_none_is_refused(index, shards):
-    (shards / huggingface.INDEX).write_text(json.dumps(index))
+    (shards / f"{huggingface.WEIGHTS}.index.json").write_text(json.dumps(index))
     with pytest.raises(InputError, match="has no weight_map from names to files"):
         params_of(shards)
 
