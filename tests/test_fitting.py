@@ -82,9 +82,10 @@ def test_a_norm_of_the_summary_is_fresh_and_the_tokens_norm_dropped():
         assert f"  dropped  {norm}" in account
 
 
-def test_a_joint_encoder_becomes_the_factorised_encoders_space():
+@pytest.mark.parametrize("attention", ["factorised_encoder", "factorised_encoder_by_place"])
+def test_a_joint_encoder_becomes_the_factorised_encoders_space(attention):
     source = source_of(positions="learned", depth=2)
-    options = {"attention": "factorised_encoder", "positions": "learned", "depth": 2}
+    options = {"attention": attention, "positions": "learned", "depth": 2}
     values, account, target = fitted(source, temporal_depth=2, **options)
     missing = target.keys() - values.keys()
     assert missing == {path for path in target if path.startswith("encoder/time/")}

@@ -22,6 +22,7 @@ BOTH, MEAN = ("class_token", "mean"), ("mean",)
 ARRANGEMENTS = {  # to its pools and positions
     "joint": (BOTH, tuple(TABLES)),
     "factorised_encoder": (BOTH, ("learned", "sincos_1d", "none")),
+    "factorised_encoder_by_place": (MEAN, ("learned", "sincos_1d", "none")),
     "factorised_self_attention": (MEAN, tuple(TABLES)),
     "factorised_dot_product": (MEAN, tuple(TABLES)),
     "divided": (BOTH, tuple(TABLES)),

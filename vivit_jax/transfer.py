@@ -19,7 +19,9 @@ from vivit_jax.models.positions import Axes
 from vivit_jax.trees import by_path, path_of
 
 log = logging.getLogger(__name__)
-MEANING = ("positions", "gelu", "norm_eps", "mean", "std")  # of a model: what its weights mean
+MEANING = (  # options of a model that tell what its weights mean
+    *("positions", "gelu", "norm_eps", "norm_offset", "logit_cap", "mean", "std"),
+)
 
 
 def load(
@@ -42,6 +44,13 @@ def load(
       InputError: there is nothing to read, or it does not fit.
     """
     source = read_source(init_from)
+    offsets = [given.get("norm_offset", 0.0) for given in (source.model, model)]
+    if offsets[0] != offsets[1]:
+        raise InputError(
+            f"config.init_from = {init_from!r}: its layer norms store their scale less "
+            f"{offsets[0]:g}, and here less {offsets[1]:g}; set config.model.norm_offset = "
+            f"{offsets[0]:g}."
+        )
     places = by_path(params)
     shapes = {path: x.shape for path, x in places.items()}
     values, lines = fit(source, shapes, axes, model, time_from_space)

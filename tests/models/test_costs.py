@@ -27,6 +27,8 @@ class Published(NamedTuple):
 
 FE: dict[str, Any] = {"attention": "factorised_encoder"}
 MEAN: dict[str, Any] = {"pool": "mean"}
+BY_PLACE: dict[str, Any] = MEAN | {"attention": "factorised_encoder_by_place"}
+PRISM: dict[str, Any] = BY_PLACE | {"tubelet": (1, 18, 18)}
 TIMESFORMER: dict[str, Any] = {"tubelet": (1, 16, 16), "gelu": "erf"}
 MAE: dict[str, Any] = {"pool": "mean", "positions": "sincos_1d", "gelu": "erf"}
 H14: dict[str, Any] = {"size": "H", "tubelet": (2, 14, 14)}
@@ -34,7 +36,8 @@ SEPARABLE = {"positions": "separable"}
 
 # ViViT: parameters of the published code's own trees, MACs by an independent count, which is
 # within 1 % of Arnab et al. 2021, tables 2, 3 and 5. TimeSformer: Bertasius et al. 2021, and
-# mmaction2's table. VideoMAE: Tong et al. 2022, and its model zoo.
+# mmaction2's table. VideoMAE: Tong et al. 2022, and its model zoo. VideoPrism: the published code's
+# own trees.
 PUBLISHED = {
     "ViViT B/16x2 joint": Published({}, 32, 224, 400, 88_954_000, 451.5),
     "ViViT B/16x2 FE": Published(FE, 32, 224, 400, 115_062_928, 283.3),
@@ -75,6 +78,9 @@ PUBLISHED = {
     "VideoMAE v2 g": Published(
         MAE | {"size": "g", "tubelet": (2, 14, 14)}, 16, 224, 0, 1011.6e6, 2543
     ),
+    "VideoPrism B": Published(PRISM, 16, 288, 0, 114_365_184, None),
+    "VideoPrism L": Published(PRISM | {"size": "L"}, 8, 288, 0, 353_965_056, None),
+    "VideoPrism g": Published(PRISM | {"size": "g"}, 8, 288, 0, 1_112_755_072, None),
 }
 
 
@@ -127,6 +133,8 @@ def multiply_accumulates_traced(jaxpr) -> int:
         {"pool": "mean"},
         FE | {"temporal_depth": 2},
         FE | {"temporal_depth": 0, "pool": "mean"},
+        BY_PLACE | {"temporal_depth": 2},
+        BY_PLACE | {"temporal_depth": 0},
         MEAN | {"attention": "factorised_self_attention"},
         MEAN | {"attention": "factorised_dot_product"},
         {"attention": "divided"},
@@ -204,7 +212,9 @@ def test_v_jepa_s_predictor_has_the_published_parameters():
     assert count / 1e6 == pytest.approx(22.1, abs=0.05)
 
 
-@pytest.mark.parametrize("attention", ["joint", "factorised_encoder", "divided"])
+@pytest.mark.parametrize(
+    "attention", ["joint", "factorised_encoder", "factorised_encoder_by_place", "divided"]
+)
 @pytest.mark.parametrize("make", [MaskedPixels, LatentPrediction])
 def test_pretraining_costs_what_runs_for_visible_tokens_only(make, attention):
     fields = {"size": "mu", "width": 128, "mlp_dim": 256, "depth": 2, "temporal_depth": 2}

@@ -142,6 +142,12 @@ SMALL = {"decoder_width": 16, "decoder_heads": 2, "decoder_depth": 1}
             r"'factorised_encoder' cannot be pretrained with .*mask = 'tube', .* 'joint'\.",
         ),
         (
+            lambda e: MaskedPixels(
+                e(attention="factorised_encoder_by_place"), mask="slots", **SMALL
+            ),
+            r"'factorised_encoder_by_place' cannot be pretrained with .*mask = 'tube'",
+        ),
+        (
             lambda e: MaskedPixels(e(attention="space_only"), **SMALL),
             r"model\.attention = 'space_only' .* cannot be pretrained",
         ),

@@ -52,9 +52,11 @@ def multiply_accumulates(
     if encoder.attention not in BY_SLOT:
         return total + depth * _block(encoder, encoder.attention, t, s)
     total += t * depth * _block(encoder, "joint", 1, s)
+    sequences = {"factorised_encoder": 1, "factorised_encoder_by_place": s}  # over time
+    over_time = encoder.temporal_depth * _block(encoder, "joint", t, 1)
+    total += sequences.get(encoder.attention, 0) * over_time
     if encoder.attention == "factorised_encoder":
         total += 2 * t * width * encoder.adapter
-        total += encoder.temporal_depth * _block(encoder, "joint", t, 1)
     return total
 
 

@@ -149,6 +149,35 @@ class Tubelets(nn.Module):
         return matmul(patches, kernel) + bias.astype(self.dtype)[None, None]
 
 
+class Norm(nn.Module):
+    """A layer norm, computed in float32 and rounded at its end.
+
+    Attributes:
+      eps: added to the variance.
+      offset: added to the stored scale.
+    """
+
+    eps: float
+    offset: float
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        """Returns the normalised array, in `dtype`."""
+        shape = x.shape[-1:]
+        scale = self.param("scale", nn.initializers.constant(1 - self.offset), shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        x = x.astype(jnp.float32)
+        mean = x.mean(axis=-1, keepdims=True)
+        # Both means at once, which spares a pass over x; rounding can take the difference below 0.
+        variance = jnp.maximum(jnp.square(x).mean(axis=-1, keepdims=True) - jnp.square(mean), 0)
+        if self.offset:
+            scale += self.offset
+        axes = (1,) * (x.ndim - 1) + shape
+        y = (x - mean) * (jax.lax.rsqrt(variance + self.eps) * scale.reshape(axes))
+        return (y + bias.reshape(axes)).astype(self.dtype)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention in one of an arrangement's steps."""
 
@@ -159,6 +188,7 @@ class Attention(nn.Module):
     kernel_init: str
     number: int
     dtype: str
+    logit_cap: float
     lora: Lora
 
     @nn.compact
@@ -178,7 +208,7 @@ class Attention(nn.Module):
 
         def core(q, k, v):
             key = self.make_rng("dropout") if train and self.dropout else None
-            return attend(q, k, v, dropout=self.dropout, key=key)
+            return attend(q, k, v, cap=self.logit_cap, dropout=self.dropout, key=key)
 
         y = self.step.over(q, k, v, grid, core)
         out_init = nn.initializers.zeros if self.step.zero_out else init(self.number)
@@ -203,6 +233,8 @@ class Block(nn.Module):
     key_bias: bool
     kernel_init: str
     dtype: str
+    logit_cap: float = 0.0
+    norm_offset: float = 0.0
     number: int = 1
     lora: Lora = Lora()
 
@@ -245,6 +277,7 @@ class Block(nn.Module):
                 self.kernel_init,
                 self.number,
                 self.dtype,
+                self.logit_cap,
                 self.lora,
                 name=f"attention_{i}",
             )
@@ -264,9 +297,9 @@ class Block(nn.Module):
         return x + drop(dropout(y))
 
     @nn.nowrap
-    def norm(self, name: str) -> nn.LayerNorm:
-        """A layer norm, computed in float32 and rounded at its end."""
-        return nn.LayerNorm(epsilon=self.norm_eps, dtype=self.dtype, name=name)
+    def norm(self, name: str) -> Norm:
+        """A layer norm with this block's fields."""
+        return Norm(self.norm_eps, self.norm_offset, self.dtype, name=name)
 
 
 class Adapter(nn.Module):
