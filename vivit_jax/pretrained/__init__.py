@@ -24,6 +24,7 @@ from vivit_jax.pretrained import (
     scenic,
     timesformer,
     videomae,
+    videoprism,
     vjepa,
 )
 from vivit_jax.pretrained.found import Found, Pretrained, translate
@@ -55,6 +56,7 @@ FAMILIES = {
     "mae_st": Family(mae_st.read, "a file of MAE-ST's, or of PySlowFast's MAE (.pth, .pyth)"),
     "timesformer": Family(timesformer.read, "a file of TimeSformer's own (.pyth)"),
     "vjepa": Family(vjepa.read, "a checkpoint of V-JEPA 1 or 2 (.pth.tar, .pt)"),
+    "videoprism": Family(videoprism.read, "VideoPrism's .npz: the video encoder"),
     "safetensors": Family(plain.read, "a file of our own, as `export --to safetensors:` writes it"),
 }
 
