@@ -79,7 +79,9 @@ def test_an_encoder_alone_gives_the_same_features_here_and_after_going_back(shap
         theirs = model(to_torch(video)).last_hidden_state
     found = pretrained.read(f"hf:{tmp_path / 'hf'}")
     assert found.experiment.objective["name"] == "encode"
-    assert "left     pooler.dense.bias and 1 more: a layer on the class token" in "\n".join(found.account)
+    assert "left     pooler.dense.bias and 1 more: a layer on the class token" in "\n".join(
+        found.account
+    )
     objective, params = found.build()
     features = jax.jit(lambda p, v: objective.encoder.apply({"params": p["encoder"]}, v))(
         params, video
