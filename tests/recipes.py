@@ -13,6 +13,7 @@ from vivit_jax import config, main, recipe
 from vivit_jax.models.costs import Costs
 
 ROOT = pathlib.Path(__file__).parents[1]
+GOLDEN = ROOT / "tests/pretrained/golden"
 ARGUMENTS = {
     "quickstart": [""],
     "train_folder": [""],
@@ -27,6 +28,11 @@ ARGUMENTS = {
         *("ssv2", "ssv2_hr", "ssv2_l"),
     ],
     "vivit_frozen_space": ["few_frames", "frozen_space"],
+    "finetune": [
+        f"augreg:{GOLDEN}/augreg_vit_wide.npz",
+        f"videomae:{GOLDEN}/videomae_pretrained.pth",
+        f"mae_st:{GOLDEN}/mae_st_pretrained.pth",
+    ],
     "quickstart_pretrain": ["joint", "factorised_encoder", "joint,finetune"],
     "videomae_pretrain": [
         *(f"k400_{size}" for size in "SBLH"),
@@ -43,7 +49,13 @@ ARGUMENTS = {
     "vjepa2_pretrain": ["L"],
 }
 ALL = [(name, argument) for name, arguments in ARGUMENTS.items() for argument in arguments]
-OWN = ("quickstart", "train_folder", "quickstart_pretrain", "vivit_frozen_space")  # no paper's
+OWN = (
+    "quickstart",
+    "train_folder",
+    "quickstart_pretrain",
+    "vivit_frozen_space",
+    "finetune",
+)  # no paper's
 PUBLISHED = [":".join(row) for row in ALL if row[0] not in OWN]
 
 

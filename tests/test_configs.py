@@ -6,7 +6,7 @@ from recipes import ALL, ARGUMENTS, OWN, ROOT, load, shapes
 from vivit_jax import config, main, metrics, optim, recipe, train
 from vivit_jax.data.synthetic import encode_motions
 
-IDS = [":".join(row) for row in ALL]
+IDS = [":".join(row).replace(f"{ROOT}/", "") for row in ALL]
 SMALL = [f"{name}:{rows[0]}" for name, rows in ARGUMENTS.items() if "_pretrain" in name[3:]]
 SMALL = [name for name in SMALL if not name.startswith("quickstart")]
 SMALL += ["videomae_finetune:ssv2_S", "mae_st_finetune:B"]

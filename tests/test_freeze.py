@@ -133,7 +133,7 @@ def flops(freeze=(), **model):
     ],
 )
 def test_a_step_costs_the_forward_pass_and_what_is_learnt(freeze, model, times):
-    assert flops(freeze, **model) == pytest.approx(times, rel=0.02)
+    assert flops(freeze, **model) == pytest.approx(times, rel=0.03)
 
 
 def test_eight_devices_learn_a_part_as_one_does():
