@@ -136,6 +136,14 @@ def test_limits_are_held(section, name, value):
         parse(**{section: {name: value}})
 
 
+def test_time_starts_from_space_only_with_a_source():
+    with pytest.raises(
+        InputError, match=r"init_time_from_space = True; expected config\.init_from"
+    ):
+        parse(init_time_from_space=True)
+    assert parse(init_time_from_space=True, init_from="runs/a").init_time_from_space
+
+
 def test_a_seed_is_not_negative():
     with pytest.raises(InputError, match=r"config\.seed = -1 is below 0"):
         parse(seed=-1)

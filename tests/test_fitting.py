@@ -9,7 +9,7 @@ from vivit_jax import fitting
 from vivit_jax.errors import InputError
 from vivit_jax.fitting import Source, Table, fit, resize
 from vivit_jax.models.video_transformer import VideoTransformer
-from vivit_jax.optim import path_of
+from vivit_jax.trees import path_of
 
 CLIP = (1, 4, 16, 16, 3)
 DEFAULT = {"size": "mu", "tubelet": (2, 8, 8), "pool": "mean", "positions": "sincos_3d"}
@@ -36,6 +36,12 @@ def fitted(source, clip=CLIP, **options):
     target, axes, model = shapes_of(clip, **options)
     values, account = fit(source, target, axes, model)
     return values, account, target
+
+
+def image_of(**options):
+    """Returns an image model's weights."""
+    options = {"pool": "class_token", "positions": "learned", "tubelet": (1, 8, 8), **options}
+    return source_of((1, 1, 16, 16, 3), **options)
 
 
 def refusal(source, clip=CLIP, **options):
@@ -76,9 +82,10 @@ def test_a_norm_of_the_summary_is_fresh_and_the_tokens_norm_dropped():
         assert f"  dropped  {norm}" in account
 
 
-def test_a_joint_encoder_becomes_the_factorised_encoders_space():
+@pytest.mark.parametrize("attention", ["factorised_encoder", "factorised_encoder_by_place"])
+def test_a_joint_encoder_becomes_the_factorised_encoders_space(attention):
     source = source_of(positions="learned", depth=2)
-    options = {"attention": "factorised_encoder", "positions": "learned", "depth": 2}
+    options = {"attention": attention, "positions": "learned", "depth": 2}
     values, account, target = fitted(source, temporal_depth=2, **options)
     missing = target.keys() - values.keys()
     assert missing == {path for path in target if path.startswith("encoder/time/")}
@@ -89,6 +96,19 @@ def test_a_joint_encoder_becomes_the_factorised_encoders_space():
     np.testing.assert_allclose(values["encoder/space/position"][0], whole.mean(axis=0), atol=1e-6)
     line = "encoder/time/block_*/mlp_in/kernel (2 times): the source has no stack over time"
     assert f"  fresh    {line}" in account
+
+
+def test_updates_and_an_adapter_are_fresh_unless_the_source_has_them():
+    plain = {"attention": "factorised_encoder", "temporal_depth": 1}
+    adapted = {**plain, "lora_rank": 2, "adapter": 4}
+    values, account, target = fitted(source_of(**plain), **adapted)
+    fresh = target.keys() - values.keys()
+    assert {path.split("/")[-1] for path in fresh if "adapter" not in path} == {"lora_a", "lora_b"}
+    assert any("adapter/up/kernel: the adapter starts as the identity" in x for x in account)
+    source = source_of(**adapted)
+    assert fitted(source, **adapted)[0].keys() == target.keys()
+    assert "encoder/adapter/up/kernel: has no place here" in refusal(source, **plain)
+    assert "lora_a: is (32, 2) in the so" in refusal(source, **{**adapted, "lora_rank": 3})
 
 
 def test_a_factorised_encoder_keeps_its_own_time():
@@ -117,6 +137,85 @@ def test_joint_attention_becomes_that_over_space_and_time_starts_anew(attention)
         "zero_dense" for path in target if "zero_dense" in path
     }
     assert not any("dropped" in line for line in account)
+
+
+@pytest.mark.parametrize("how", ["average", "central_frame"])
+def test_an_image_models_kernel_is_inflated_as_the_run_would_start_one(how):
+    source = image_of()
+    options = {"pool": "class_token", "positions": "learned", "tubelet": (2, 8, 8)}
+    values, account, target = fitted(source, tubelet_init=how, **options)
+    assert values.keys() == target.keys()
+    path = "encoder/tubelets/kernel"
+    kernel, image = values[path], source.params[path][0]
+    if how == "average":
+        np.testing.assert_array_equal(kernel, np.stack([image / 2, image / 2]))
+    else:
+        np.testing.assert_array_equal(kernel, np.stack([np.zeros_like(image), image]))
+    line = f"  inflated {path}: (1, 8, 8, 3, 32) to (2, 8, 8, 3, 32), {how}"
+    assert line in account
+
+
+def test_an_image_models_positions_are_tiled_over_the_slots():
+    source = image_of()
+    options = {"pool": "class_token", "positions": "learned", "tubelet_init": "average"}
+    values, _, _ = fitted(source, (1, 6, 16, 16, 3), **options)
+    path = "encoder/blocks/position"
+    image, found = source.params[path], values[path]
+    assert found.shape == (1, 1 + 3 * 4, 32)
+    np.testing.assert_array_equal(found[:, 0], image[:, 0])
+    for slot in found[0, 1:].reshape(3, 4, 32):
+        np.testing.assert_array_equal(slot, image[0, 1:])
+
+
+def test_without_an_inflation_or_with_another_patch_an_image_model_is_refused():
+    options = {"pool": "class_token", "positions": "learned"}
+    text = refusal(image_of(), tubelet_init="lecun_normal", **options)
+    assert "encoder/tubelets/kernel: is (1, 8, 8, 3, 32) in the source, and (2, 8, 8, 3" in text
+    assert "config.model.tubelet_init = 'lecun_normal' must be one of average, central_" in text
+    text = refusal(image_of(tubelet=(1, 4, 4)), tubelet_init="average", **options)
+    assert "encoder/tubelets/kernel: is (1, 4, 4, 3, 32) in the source, and (2, 8, 8, 3" in text
+
+
+def test_an_image_models_class_token_goes_to_space_and_times_is_fresh():
+    source = image_of()
+    options = {"pool": "class_token", "positions": "learned", "temporal_depth": 1}
+    options |= {"attention": "factorised_encoder", "tubelet_init": "central_frame"}
+    values, account, target = fitted(source, **options)
+    token = source.params["encoder/blocks/class_token"]
+    assert values["encoder/space/class_token"] is token
+    assert {p for p in target if p not in values} == {p for p in target if "/time/" in p}
+    line = "encoder/time/class_token: the source has no stack over time"
+    assert f"  fresh    {line}" in account
+
+
+def test_positions_of_an_image_model_become_those_of_places_and_slots_start_anew():
+    source = image_of()
+    options = {"pool": "class_token", "positions": "separable", "tubelet": (1, 8, 8)}
+    values, account, target = fitted(source, **options)
+    assert values["encoder/blocks/position_space"] is source.params["encoder/blocks/position"]
+    assert target.keys() - values.keys() == {"encoder/blocks/position_time"}
+    assert "position_time: the source has no positions of slots alone" in account[-1]
+
+
+@pytest.mark.parametrize("attention", ["divided", "factorised_self_attention"])
+def test_attention_over_time_starts_as_that_over_space_where_asked(attention):
+    source = source_of(depth=2)
+    target, axes, model = shapes_of(attention=attention, depth=2)
+    values, account = fit(source, target, axes, model, time_from_space=True)
+    for path in (p for p in target if "/attention_0/" in p or "/attention_norm_0/" in p):
+        assert values[path] is source.params[path]
+    missing = target.keys() - values.keys()
+    assert missing == {path for path in target if "zero_dense" in path}
+    query = "encoder/blocks/block_*/attention_0/query/kernel (2 times)"
+    assert f"  copied   {query}: of the attention over space" in account
+
+
+def test_nothing_to_start_from_space_is_an_error():
+    for theirs, ours in (("joint", "joint"), ("divided", "divided")):
+        source = source_of(attention=theirs)
+        target, axes, model = shapes_of(attention=ours)
+        with pytest.raises(InputError, match=r"config\.init_time_from_space = True: the blocks of"):
+            fit(source, target, axes, model, time_from_space=True)
 
 
 def test_attention_over_time_is_never_put_aside_in_silence():

@@ -9,21 +9,12 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "vivit_jax"
 FLOORS = (  # each part imports its own floor and those below
-    {"errors"},
-    {
-        "config",
-        "options",
-        "sharding",
-        "metrics",
-        "checkpoint",
-        "processes",
-        "host_tensorflow",
-        "terminal",
-    },
-    {"data", "models", "optim", "fitting", "report", "film", "feed"},
+    {"errors", "trees"},
+    {"config", "options", "sharding", "metrics", "checkpoint", "processes", "host_tensorflow"},
+    {"data", "models", "optim", "freeze", "fitting", "report", "film", "feed", "terminal"},
     {"objectives"},
     {"train_step", "recipe"},
-    {"restore", "transfer"},
+    {"restore", "transfer", "pretrained"},
     {"evals"},
     {"run"},
     {"train"},

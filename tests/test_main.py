@@ -120,6 +120,9 @@ def test_overrides_are_taken_in_every_form(folder):
             "--config.train.evaluate=false",
             "--config.optim.learning_rate=1e-5",
             "--config.optim.decay_at=3",
+            "--config.optim.freeze=encoder/.*,!.*/(norm|time)/.*",
+            "--config.model.lora_targets=query,out",
+            "--config.eval.evaluators=",
             "--config.seed=5",
         )
     )
@@ -131,6 +134,9 @@ def test_overrides_are_taken_in_every_form(folder):
     assert not experiment.train.evaluate
     assert experiment.optim.learning_rate == 1e-5
     assert experiment.optim.decay_at == (3.0,)
+    assert experiment.optim.freeze == ("encoder/.*", "!.*/(norm|time)/.*")
+    assert experiment.model["lora_targets"] == ("query", "out")
+    assert experiment.eval.evaluators == ()
 
 
 def test_the_text_after_a_colon_reaches_the_config_file(folder):

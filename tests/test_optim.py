@@ -7,7 +7,9 @@ import pytest
 from vivit_jax import optim
 from vivit_jax.config import Optim, Train
 from vivit_jax.errors import InputError
+from vivit_jax.freeze import frozen_of
 from vivit_jax.models.video_transformer import CHOICES, VideoTransformer
+from vivit_jax.trees import path_of, split
 
 CLIP = jax.ShapeDtypeStruct((1, 4, 32, 32, 3), jnp.uint8)
 TABLES = {
@@ -20,6 +22,7 @@ BOTH, MEAN = ("class_token", "mean"), ("mean",)
 ARRANGEMENTS = {  # to its pools and positions
     "joint": (BOTH, tuple(TABLES)),
     "factorised_encoder": (BOTH, ("learned", "sincos_1d", "none")),
+    "factorised_encoder_by_place": (MEAN, ("learned", "sincos_1d", "none")),
     "factorised_self_attention": (MEAN, tuple(TABLES)),
     "factorised_dot_product": (MEAN, tuple(TABLES)),
     "divided": (BOTH, tuple(TABLES)),
@@ -36,7 +39,7 @@ def shapes_of(**fields):
 
 
 def by_path(tree):
-    return {optim.path_of(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    return {path_of(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def ones_of(shapes):
@@ -227,6 +230,7 @@ def test_names_and_axes_both_spare_from_decay():
         ("decoder/mask_token", 3),
         ("predictor/mask_tokens", 4),
         ("encoder/norm/scale", 2),
+        ("pooler/attention/value_bias", 2),
         ("head/kernel", 1),
         ("temperature", 0),
     ]
@@ -282,7 +286,8 @@ def test_layers_of_a_plain_vit_are_the_published_ones(depth, options, norm):
 
 
 def test_layers_of_the_factorised_encoder_count_on_through_time():
-    shapes = shapes_of(attention="factorised_encoder", depth=3, temporal_depth=2)
+    adapted = {"adapter": 8, "lora_rank": 2}
+    shapes = shapes_of(attention="factorised_encoder", depth=3, temporal_depth=2, **adapted)
     shapes["decoder"] = {"blocks": {"block_7": {"kernel": jax.ShapeDtypeStruct((2, 2), "float32")}}}
     expected = {
         "encoder/tubelets/kernel": 0,
@@ -291,6 +296,8 @@ def test_layers_of_the_factorised_encoder_count_on_through_time():
         "encoder/space/block_0/mlp_in/kernel": 1,
         "encoder/space/block_2/mlp_norm/scale": 3,
         "encoder/space/norm/bias": 3,
+        "encoder/space/block_1/attention_0/query/lora_a": 2,
+        "encoder/adapter/up/kernel": 4,
         "encoder/time/position": 4,
         "encoder/time/class_token": 4,
         "encoder/time/block_0/attention_0/query/bias": 4,
@@ -322,6 +329,16 @@ def test_the_norm_of_space_is_the_top_where_no_time_follows():
 def test_layers_do_not_depend_on_how_the_stack_is_compiled():
     unrolled, scanned = (shapes_of(depth=3, scan=scan) for scan in (False, True))
     assert optim.layer_scales(unrolled, 0.5) == optim.layer_scales(scanned, 0.5)
+
+
+def test_a_frozen_stack_still_counts_for_the_layers_above_it():
+    shapes = shapes_of(attention="factorised_encoder", depth=3, temporal_depth=2)
+    scales = by_path(optim.layer_scales(shapes, 0.5))
+    options = Optim(optimizer="sgd", momentum=0.0, layer_decay=0.5, freeze=("space",))
+    chain = optim.make_optimizer(options, lambda step: jnp.float32(1.0), shapes)
+    learnt, _ = split(ones_of(shapes), frozen_of(("space",), by_path(shapes)))
+    for path, x in by_path(chain.update(learnt, chain.init(learnt), learnt)[0]).items():
+        np.testing.assert_allclose(x, -scales[path], rtol=1e-6, err_msg=path)
 
 
 def test_layer_decay_scales_the_step_and_the_decay():
@@ -452,6 +469,9 @@ def test_a_weight_decay_that_changes_is_applied_as_it_changes():
     ("options", "message"),
     [
         ({"average_end": 1.0}, r"average_end = 1\.0; expected 0, or .*average = 0\.0"),
+        ({"clip_per": "device", "clip": 1.0}, r"clip_per = 'device'; expected one of step, part"),
+        ({"clip_per": "part", "clip": 1.0}, r"accumulate = 1 parts to .*expected at least 2 parts"),
+        ({"clip_per": "part", "accumulate": 4}, r"accumulate = 4 parts to config\.optim\.clip = 0"),
         ({"horizon": 0.5}, r"config\.optim\.horizon = 0\.5 is below 1"),
         ({"per_videos": -1}, r"config\.optim\.per_videos = -1 is below 0"),
         ({"warmup_from": -1.0}, r"config\.optim\.warmup_from = -1\.0 is below 0"),

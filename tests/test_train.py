@@ -191,3 +191,5 @@ def test_a_mirror_image_is_never_made_where_directions_are_labels(motions, tmp_p
     monkeypatch.setitem(catalog.CATALOG, "mine", catalog.Dataset(directional=True))
     prepared = prepare(make_experiment(motions, data={"dataset": "mine"}), tmp_path)
     assert prepared.experiment.augment.flip == 0
+    asked = make_experiment(motions, data={"dataset": "mine"}, augment={"flip_directional": True})
+    assert prepare(asked, tmp_path).experiment.augment.flip == 0.5

@@ -91,6 +91,36 @@ def test_a_batch_in_parts_gives_the_update_of_the_whole(plain):
         assert float(of_parts.metrics[name]) == pytest.approx(float(value), rel=1e-5)
 
 
+def test_a_clipped_part_gives_the_mean_of_clipped_gradients():
+    objective, optimizer = make_objective(), optax.sgd(1.0)
+    state, most = make_state(objective, optimizer), 2.2
+    batch = make_batch()
+    batch["valid"] = batch["valid"].at[3].set(False)
+    step = make_step(objective, optimizer)
+    moved, norms = [], []
+    for part in (0, 1):  # neighbours lie in different parts
+        own = batch["valid"] & (jnp.arange(8) % 2 == part)
+        after, info = step(state, {**batch, "valid": own})
+        norms.append(float(info.metrics["grad_norm"]))
+        change = jax.tree.map(lambda new, old: new - old, after.params, state.params)
+        moved.append(jax.tree.map(lambda x: x * min(1.0, most / norms[-1]), change))
+    assert min(norms) < most < max(norms)  # one part is clipped, and one is not
+    expected = jax.tree.map(lambda x, a, b: x + a * 4 / 7 + b * 3 / 7, state.params, *moved)
+    after, info = make_step(objective, optimizer, accumulate=2, clip_parts=most)(state, batch)
+    assert float(info.metrics["grad_norm"]) < most
+    for a, b in zip(jax.tree.leaves(after.params), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_a_part_without_a_readable_video_is_clipped_to_nothing():
+    objective, optimizer = make_objective(), optax.sgd(1.0)
+    state, batch = make_state(objective, optimizer), make_batch()
+    batch["valid"] = jnp.arange(8) % 2 == 0
+    after, info = make_step(objective, optimizer, accumulate=2, clip_parts=0.1)(state, batch)
+    assert not bool(info.skipped)
+    assert float(info.metrics["grad_norm"]) == pytest.approx(0.1, rel=1e-5)
+
+
 def test_what_is_not_valid_counts_for_nothing(plain):
     _, state, step = plain
     batch = make_batch()

@@ -1,6 +1,8 @@
 """Runs that start from the weights of another run's checkpoint."""
 
 import logging
+import pathlib
+import re
 import shutil
 
 import jax
@@ -14,7 +16,7 @@ from vivit_jax import metrics, run, train, transfer
 from vivit_jax.checkpoint import locate
 from vivit_jax.errors import InputError
 from vivit_jax.evals.base import Evaluator
-from vivit_jax.optim import path_of
+from vivit_jax.trees import path_of
 
 ENCODER = {"pool": "mean", "positions": "learned", "depth": 2}
 PIXELS = {
@@ -86,6 +88,28 @@ def test_a_classifier_starts_from_the_pretrained_encoder_bit_for_bit(
     assert "  fresh    head/kernel: this objective's own" in text
     assert "  dropped  decoder/mask_tokens: its objective's own" in text
     assert "  dropped  encoder/blocks/norm/bias: the norm of the summary" in text
+
+
+def test_a_video_model_starts_from_a_published_image_model(videos, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "vivit_jax")
+    golden = pathlib.Path(__file__).parent / "pretrained/golden/augreg_vit_deep.npz"
+    model = {"width": 24, "heads": 4, "depth": 3, "mlp_dim": 36, "tubelet": (2, 4, 4)}
+    model |= {"attention": "divided", "pool": "class_token", "tubelet_init": "central_frame"}
+    start = given(videos, f"augreg:{golden}", model=model, init_time_from_space=True)
+    after = by_path(first_state(start, tmp_path)[1].params)
+    image = np.load(golden)
+    kernel = after["encoder/tubelets/kernel"]
+    np.testing.assert_array_equal(kernel[1], image["embedding/kernel"])
+    assert not kernel[0].any()
+    over_space = {p: x for p, x in after.items() if "/attention_1/" in p or "_norm_1/" in p}
+    assert len(over_space) == 3 * (8 + 2)
+    for path, value in over_space.items():
+        over_time = re.sub(r"(attention_(?:norm_)?)1/", r"\g<1>0/", path)
+        np.testing.assert_array_equal(after[over_time], value)
+    assert (
+        "  inflated encoder/tubelets/kernel: (1, 4, 4, 3, 24) to (2, 4, 4, 3, 24), c" in caplog.text
+    )
+    assert "  resized  encoder/blocks/position: (1, 10, 24) to (1, " in caplog.text
 
 
 def test_the_average_is_taken_where_the_run_keeps_one_and_else_the_last_weights(

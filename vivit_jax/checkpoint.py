@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from vivit_jax.errors import InputError
+from vivit_jax.trees import path_of
 
 FOLDER = "checkpoints"
 
@@ -127,8 +128,13 @@ class Checkpoints:
         for (path, array), wanted in zip(
             jax.tree.leaves_with_path(state), jax.tree.leaves(target), strict=True
         ):
+            name = path_of(path)
+            if isinstance(array, jax.ShapeDtypeStruct):  # what Orbax leaves where there is nothing
+                raise InputError(
+                    f"{self.folder / str(step)} has no {name}, which this config wants: was it "
+                    "saved with other options, such as another optimiser, or more frozen?"
+                )
             if array.shape != wanted.shape:
-                name = jax.tree_util.keystr(path, simple=True, separator="/")
                 raise InputError(
                     f"{self.folder / str(step)}: {name} has the shape {array.shape}; "
                     f"this config makes it {wanted.shape}."

@@ -46,10 +46,10 @@ class Data:
       crop: a row of data/geometry.py's CROPS.
       crop_area: smallest and largest share of the picture, for crop="random_resized".
       crop_aspect: smallest and largest width over height, for crop="random_resized".
-      resize: short side before the crop, pixels, for crop="scale_jitter" and "centre";
-        0 means image_size.
-      scale_jitter: smallest and largest factor on the resized height and width, drawn
-        independently, for crop="scale_jitter".
+      resize: short side before the crop, pixels, for crop="scale_jitter", "short_side_jitter" and
+        "centre"; 0 means image_size.
+      scale_jitter: smallest and largest factor on the resized height and width: one each for
+        crop="scale_jitter", one for both for "short_side_jitter".
       workers: decoding processes of this host; 0 means one a core.
       max_bad: share of unreadable videos above which training stops.
     """
@@ -86,6 +86,7 @@ class Augment:
 
     Attributes:
       flip: probability of a mirror image; datasets whose labels tell directions forbid it.
+      flip_directional: mirror even those, as some releases do.
       colour_jitter: probability of a random brightness, contrast, saturation and hue.
       brightness: largest shift, as a share of the full range.
       contrast: factor from 1 - contrast to 1 + contrast.
@@ -101,6 +102,7 @@ class Augment:
     """
 
     flip: float = 0.5
+    flip_directional: bool = False
     colour_jitter: float = 0.0
     brightness: float = 0.125
     contrast: float = 0.4
@@ -141,7 +143,12 @@ class Optim:
         are never decayed.
       weight_decay_end: where it gets to, by half a cosine; below 0 for the same all along.
       clip: largest global norm of the gradient; 0 for no clipping.
+      clip_per: of which gradient: of the whole "step", or of each "part" that accumulate makes,
+        before their mean (as where each device clips its own).
       layer_decay: factor on the learning rate from each layer to the one below; 1 for none.
+      freeze: parameters that stay as they are: regular expressions of whole paths, "!" before those
+        that are learnt after all, or a row of freeze.NAMED: "space" or "all_but_lora". Commas part
+        them on a command line, so none is within one.
       accumulate: equal parts that a batch is run in, one after another, for one update.
       average: decay a step of the average of weights that evaluation uses; 0 for none.
       average_end: where that decay gets to, in a straight line; 0 for the same all along.
@@ -165,7 +172,9 @@ class Optim:
     weight_decay: float = 0.0
     weight_decay_end: float = -1.0
     clip: float = 0.0
+    clip_per: str = "step"
     layer_decay: float = 1.0
+    freeze: tuple[str, ...] = ()
     accumulate: int = 1
     average: float = 0.0
     average_end: float = 0.0
@@ -306,9 +315,13 @@ class Experiment:
       probe: how its frozen features are.
       mesh: the devices.
       seed: of everything random.
-      init_from: the workdir of another run, or its WORKDIR/checkpoints/STEP, whose encoder training
-        starts from (its average of weights, where it keeps one); empty to start from random
-        weights. Not read where the run's own workdir has a checkpoint.
+      init_from: the workdir of another run, or its WORKDIR/checkpoints/STEP (its average of
+        weights, where it keeps one; LoRA is folded in), or published weights as FAMILY:PATH
+        (pretrained/__init__.py lists them), whose encoder training starts from; empty to start
+        from random weights. Not read where the run's own workdir has a checkpoint.
+      init_time_from_space: with init_from of a model without attention over time, that of
+        "factorised_self_attention" and "divided" starts as the one over space (with its norm)
+        instead of anew.
     """
 
     model: Mapping[str, Any]
@@ -322,6 +335,7 @@ class Experiment:
     mesh: Mesh = Mesh()
     seed: int = 0
     init_from: str = ""
+    init_time_from_space: bool = False
 
 
 def parse(section: Mapping[str, Any]) -> Experiment:
@@ -358,6 +372,8 @@ def parse(section: Mapping[str, Any]) -> Experiment:
     choose("config.eval.split", experiment.eval.split, ("eval", "train"))
     choose("config.eval.average", experiment.eval.average, ("softmax", "logits"))
     _check_probe(probe)
+    if experiment.init_time_from_space and not experiment.init_from:
+        raise InputError("config.init_time_from_space = True; expected config.init_from with it.")
     return experiment
 
 

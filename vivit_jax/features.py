@@ -79,7 +79,11 @@ def main() -> int:
         allow_abbrev=False,
     )
     parser.add_argument("videos", nargs="*", metavar="VIDEO", help="or a folder, or a list")
-    parser.add_argument("--checkpoint", required=True, help="a run's workdir, or a step's folder")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        help="a run's workdir, a step's folder, or FAMILY:PATH of pretrained weights",
+    )
     parser.add_argument("--out", help="folder to write to; WORKDIR/features/STEP-KIND")
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--views", action="store_const", dest="kind", const="views")
@@ -107,17 +111,19 @@ def extract(arguments: argparse.Namespace) -> int:
 
     first_process = jax.process_index() == 0
     speak(first_process)
-    saved = restore.find(pathlib.Path(arguments.checkpoint))
+    saved = restore.find(arguments.checkpoint)
     data, probe = saved.experiment.data, saved.experiment.probe
     kind = arguments.kind or "summary"
     clips, crops = arguments.clips or probe.clips, arguments.crops or probe.crops
     views = {"clips": clips, "crops": crops, "resize": saved.experiment.eval.resize}
+    if saved.workdir is None and not (arguments.videos and arguments.out):
+        raise InputError(f"{saved.where} is no run with videos of its own: give some, and --out.")
     videos = named(arguments.videos, data.labels) if arguments.videos else own(saved)
-    out = pathlib.Path(arguments.out or saved.workdir / f"features/{saved.step:08d}-{kind}")
+    out = pathlib.Path(arguments.out or f"{saved.workdir}/features/{saved.step:08d}-{kind}")
     about = {
-        "checkpoint": str(saved.workdir),
+        "checkpoint": saved.where,
         "step": saved.step,
-        "weights": saved.experiment.optim.weights,
+        "weights": saved.weights,
         "kind": kind,
         **views,
     }
@@ -193,6 +199,7 @@ def own(saved: "Saved") -> list[Video]:
     """Returns the videos of the run itself, of both splits."""
     from vivit_jax.run import open_videos
 
+    assert saved.workdir is not None
     _, sources = open_videos(saved.experiment, saved.workdir)
     videos = []
     for split, source in (("train", sources.train), ("eval", sources.eval)):

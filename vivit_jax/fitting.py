@@ -4,7 +4,11 @@ Nothing passes in silence: a parameter without a counterpart of its shape is exp
 the tables below, or is an error. Where the weights come from is transfer.py's.
 
 Learned positions are resized linearly in time, rows and columns, as pictures are: cells have their
-centres, the border goes on outside, and what shrinks is averaged. The class token's row stays.
+centres, the border goes on outside, and what shrinks is averaged; of an image model's, each slot
+has a copy. The class token's row stays. Kernels of one frame are inflated (models/inflate.py).
+
+An image model's class token goes with its blocks to the space of a factorised encoder, for they
+were trained to read it out. ViViT's published code leaves a zero there.
 """
 
 import re
@@ -13,16 +17,19 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from vivit_jax.errors import InputError
+from vivit_jax.models.inflate import INFLATIONS
 from vivit_jax.models.positions import Axes
 
 Paths = Collection[str]
 SHAPING = (  # options of a model that decide which parameters it has
     *("name", "size", "width", "depth", "heads", "mlp_dim", "tubelet", "attention"),
     *("temporal_depth", "positions", "pool", "norm_summary", "key_bias"),
+    *("lora_rank", "lora_targets", "adapter"),
 )
 
 
@@ -53,15 +60,35 @@ class Rule(NamedTuple):
 RENAMED = (  # of the source
     Rule(r"(encoder)/blocks/(.+)", r"\1/space/\2", lambda _, target: has(target, "space")),
     Rule(r"(.+/attention_(?:norm_)?)0(/.+)", r"\g<1>1\2", gains_time),
+    Rule(
+        r"(encoder/\w+)/position",
+        r"\1/position_space",
+        lambda _, target: has(target, "position_space"),
+    ),
 )
 FRESH = (  # of the target
     Rule(r"(?!encoder/).+", "this objective's own"),
     Rule(r"encoder/\w+/summary_norm/\w+", "the norm of the summary is fine-tuning's own"),
-    Rule(r"encoder/\w+/class_token", "the source has no class token"),
     Rule(
         r"encoder/time/.+",
         "the source has no stack over time",
         lambda source, _: not has(source, "time"),
+    ),
+    Rule(r"encoder/\w+/class_token", "the source has no class token"),
+    Rule(
+        r"encoder/\w+/position_time",
+        "the source has no positions of slots alone",
+        lambda source, _: not has(source, "position_time"),
+    ),
+    Rule(
+        r"encoder/.+/lora_[ab]",
+        "LoRA starts as no change",
+        lambda source, _: not has(source, "lora_a"),
+    ),
+    Rule(
+        r"encoder/adapter/.+",
+        "the adapter starts as the identity",
+        lambda source, _: not has(source, "adapter"),
     ),
     Rule(
         r".+/(attention_0|attention_norm_0|zero_dense)/.+",
@@ -111,7 +138,11 @@ class Table(NamedTuple):
 
 
 def fit(
-    source: Source, target: Mapping[str, tuple[int, ...]], axes: Axes, model: Mapping[str, Any]
+    source: Source,
+    target: Mapping[str, tuple[int, ...]],
+    axes: Axes,
+    model: Mapping[str, Any],
+    time_from_space: bool = False,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Returns values for parameters of the target, by path, and an account of all parameters.
 
@@ -119,29 +150,42 @@ def fit(
       source: where they come from.
       target: shapes by path.
       axes: (slots, rows, columns) of the target's tokens.
-      model: the target's config.model, for messages.
+      model: the target's config.model; its tubelet_init says how to inflate.
+      time_from_space: attention over time starts as that over space, where the source has none.
 
     Raises:
-      InputError: a parameter of either side is not explained; names all such.
+      InputError: a parameter of either side is not explained; names all such. Or there is no
+        attention over time to start so.
     """
     rename, fresh, dropped = (held(r, source.params, target) for r in (RENAMED, FRESH, DROPPED))
     theirs = {renamed(path, rename): path for path in source.params}
+    copied = copies(source, theirs, target) if time_from_space else {}
+    theirs |= copied
     shapes = {path: array.shape for path, array in source.params.items()}
-    reused, resized, account, faults = [], {}, [], []
+    reused, changed, account, faults = [], {}, [], []
     for path, shape in target.items():
         if path not in theirs:
             why = explanation(path, fresh)
             (account if why else faults).append(("fresh", path, why or "is not in the source"))
             continue
-        before = shapes[theirs[path]]
+        before, value = shapes[theirs[path]], source.params[theirs[path]]
         old, new = table_of(theirs[path], shapes, source.axes), table_of(path, target, axes)
-        if not agree(before, old, shape, new):
-            faults.append(("", path, f"is {before} in the source, and {shape} here"))
+        what = f"{before} to {shape}"
+        if inflates(path, before, shape) and model["tubelet_init"] in INFLATIONS:
+            how = model["tubelet_init"]
+            changed[path] = np.asarray(INFLATIONS[how](jnp.asarray(value[0]), shape[0]))
+            account.append(("inflated", path, f"{what}, {how}"))
+        elif not agree(before, old, shape, new):
+            advice = inflation_advice(model) if inflates(path, before, shape) else ""
+            faults.append(("", path, f"is {before} in the source, and {shape} here{advice}"))
+        elif path in copied:
+            changed[path] = value
+            account.append(("copied", path, "of the attention over space"))
         elif old is None or new is None or old == new:
             reused.append(path)
         else:
-            resized[path] = old, new
-            account.append(("resized", path, f"{before} to {shape}, {change(old, new)}"))
+            changed[path] = resize(value, old, new)
+            account.append(("resized", path, f"{what}, {change(old, new)}"))
     for path in [*source.left, *(old for new, old in theirs.items() if new not in target)]:
         why = explanation(path, dropped)
         (account if why else faults).append(("dropped", path, why or "has no place here"))
@@ -149,8 +193,50 @@ def fit(
         raise InputError(refusal(source, faults, differences(source.model, model, SHAPING)))
     values = {path: source.params[theirs[path]] for path in reused}
     count = sum(value.size for value in values.values())
-    values |= {p: resize(source.params[theirs[p]], *tables) for p, tables in resized.items()}
-    return values, [f"  reused   {len(reused)} parameters, {count:,} values", *grouped(account)]
+    line = f"  reused   {len(reused)} parameters, {count:,} values"
+    return values | changed, [line, *grouped(account)]
+
+
+def copies(source: Source, theirs: Mapping[str, str], target: Paths) -> dict[str, str]:
+    """Returns paths of attention over time, and of its norm, to the source's over space.
+
+    As TimeSformer starts, and ViViT's model 3, whose published code leaves the norm as it was.
+
+    Args:
+      source: where weights come from.
+      theirs: paths in the source by paths of the target.
+      target: the latter.
+
+    Raises:
+      InputError: there are none.
+    """
+    found = {}
+    if gains_time(source.params, target):
+        over_space = {
+            path: re.sub(r"(/attention_(?:norm_)?)0/", r"\g<1>1/", path) for path in target
+        }
+        found = {t: theirs[s] for t, s in over_space.items() if t != s and s in theirs}
+    if not found:
+        raise InputError(
+            "config.init_time_from_space = True: the blocks of this run have no attention over "
+            f"time beside that over space, or those of {source.where} have one too. Set it to "
+            "False."
+        )
+    return found
+
+
+def inflates(path: str, before: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Returns whether a kernel of one frame's patches is to become one of several frames'."""
+    kernel = path.endswith("/tubelets/kernel")
+    return kernel and before[0] == 1 < shape[0] and before[1:] == shape[1:]
+
+
+def inflation_advice(model: Mapping[str, Any]) -> str:
+    """Returns what to do where nothing says how to inflate."""
+    return (
+        f"; to inflate it, config.model.tubelet_init = {model['tubelet_init']!r} must be one of "
+        f"{', '.join(INFLATIONS)}"
+    )
 
 
 def held(rules: Sequence[Rule], source: Paths, target: Paths) -> list[Rule]:

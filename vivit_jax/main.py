@@ -9,6 +9,7 @@ cannot be used.
 """
 
 import argparse
+import ast
 import importlib.machinery
 import importlib.util
 import os
@@ -117,9 +118,9 @@ def override(section: Any, arguments: list[str]) -> None:
     from absl import flags
     from ml_collections import config_flags
 
-    for argument in arguments:
+    for i, argument in enumerate(arguments):
         if match := re.match(r"--?(?:no)?config\.([\w.]+)", argument):
-            option(section, match[1])
+            arguments[i] = quoted(argument, option(section, match[1]))
         elif argument.startswith("-"):
             raise InputError(
                 f"Unknown flag {argument}; expected --workdir, --config or "
@@ -139,6 +140,18 @@ def override(section: Any, arguments: list[str]) -> None:
         raise InputError(
             f"Unexpected: {' '.join(stray)}; an override is --config.SECTION.OPTION=VALUE."
         )
+
+
+def quoted(argument: str, before: Any) -> str:
+    """Returns an override of a tuple with its words in quotes, where they are no Python values."""
+    name, given, text = argument.partition("=")
+    if not given or not isinstance(before, tuple):
+        return argument
+    try:
+        ast.literal_eval(text)
+        return argument
+    except (SyntaxError, ValueError):
+        return f"{name}={tuple(text.split(',')) if text else ()!r}"
 
 
 def option(section: Any, path: str) -> Any:

@@ -18,22 +18,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.tree_util import keystr, tree_leaves_with_path, tree_map_with_path
+from jax.tree_util import tree_map_with_path
 from jax.typing import ArrayLike
 
 from vivit_jax import config
 from vivit_jax.errors import InputError
+from vivit_jax.freeze import frozen_of
 from vivit_jax.options import choose
+from vivit_jax.trees import by_path, path_of, split
 
 log = logging.getLogger(__name__)
 Schedule = Callable[[ArrayLike], jax.Array]
 
 SCHEDULES = ("cosine", "constant", "steps")
+CLIPPED = ("step", "part")
 OPTIMIZERS: dict[str, Callable[[config.Optim], optax.GradientTransformation]] = {
     "adamw": lambda optim: optax.scale_by_adam(optim.b1, optim.b2),
     "sgd": lambda optim: optax.trace(optim.momentum, optim.nesterov),
 }
-NEVER_DECAYED = re.compile(r"bias|scale|position\w*|\w+_tokens?")
+NEVER_DECAYED = re.compile(r"(\w+_)?(bias|scale)|position\w*|\w+_tokens?")
 CLOSING = ("norm", "summary_norm")  # after the last block of a stack
 
 
@@ -129,21 +132,24 @@ def make_optimizer(
     Args:
       optim: see config.py.
       schedule: what `make_schedule` returns.
-      params: the tree of parameters, or of their shapes: only paths and shapes are read.
+      params: the tree of all parameters, or of their shapes: only paths and shapes are read. The
+        optimiser is for those of them that are not frozen.
       steps: of the whole run; read where the weight decay changes.
 
     Raises:
       InputError: the optimiser is unknown or a field is out of its range; names it.
     """
     check(optim)
-    decayed = tree_map_with_path(lambda path, x: decays(path_of(path), x.ndim), params)
+    frozen = frozen_of(optim.freeze, by_path(params))
+    learnt, _ = split(params, frozen)
+    decayed = tree_map_with_path(lambda path, x: decays(path_of(path), x.ndim), learnt)
     # A part that is not wanted has an empty place, so that a checkpoint's tree is the same with
     # and without it.
     clip, layers = optax.identity(), optax.identity()
     if optim.clip:
         clip = optax.clip_by_global_norm(optim.clip)
     if optim.layer_decay != 1:
-        scales = layer_scales(params, optim.layer_decay)
+        scales, _ = split(layer_scales(params, optim.layer_decay), frozen)
         layers = optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, scales))
     return optax.chain(
         clip,
@@ -161,6 +167,13 @@ def check(optim: config.Optim) -> None:
       InputError: names the field, its value and its range.
     """
     choose("config.optim.optimizer", optim.optimizer, OPTIMIZERS)
+    choose("config.optim.clip_per", optim.clip_per, CLIPPED)
+    if optim.clip_per == "part" and (optim.accumulate == 1 or not optim.clip):
+        raise InputError(
+            "config.optim.clip_per = 'part' clips the gradient of each of config.optim.accumulate "
+            f"= {optim.accumulate} parts to config.optim.clip = {optim.clip}; expected at least 2 "
+            "parts, and a norm above 0."
+        )
     for name in ("clip", "weight_decay", "per_videos", "warmup_from"):
         if not getattr(optim, name) >= 0:
             raise InputError(f"config.optim.{name} = {getattr(optim, name)} is below 0.")
@@ -178,11 +191,6 @@ def check(optim: config.Optim) -> None:
         raise InputError(f"config.optim.layer_decay = {optim.layer_decay} is not in (0, 1].")
 
 
-def path_of(keys: tuple[Any, ...]) -> str:
-    """Returns the path of a leaf, such as "encoder/blocks/block_0/mlp_in/kernel"."""
-    return keystr(keys, simple=True, separator="/")
-
-
 def decays(path: str, ndim: int) -> bool:
     """Returns whether weight decay is for this parameter.
 
@@ -197,8 +205,9 @@ def layer_of(path: str, depth: int, temporal_depth: int = 0) -> int:
 
     Tubelets, positions and class token are layer 0, and block i of the first stack is layer i + 1,
     which its closing norm joins where a second stack follows. That one, "time", goes on counting;
-    its own positions and class token join its first block, the first layer that they feed. The
-    rest (the last norm, the head, decoders and predictors) is the top: depth + temporal_depth + 1.
+    its own positions and class token, and an adapter before it, join its first block, the first
+    layer that they feed. The rest (the last norm, the head, decoders and predictors) is the top:
+    depth + temporal_depth + 1.
 
     Args:
       path: from the root of all parameters, as "encoder/space/block_3/mlp_in/kernel".
@@ -211,6 +220,8 @@ def layer_of(path: str, depth: int, temporal_depth: int = 0) -> int:
             return 0
         case ["encoder", "space", "norm", *_] if temporal_depth:
             return depth
+        case ["encoder", "adapter", *_]:
+            return depth + 1
         case ["encoder", "blocks" | "space" | "time" as stack, name, *_] if name not in CLOSING:
             below = depth if stack == "time" else 0
             if block := re.fullmatch(r"block_(\d+)", name):
@@ -225,7 +236,7 @@ def layer_scales(params: Any, layer_decay: float) -> Any:
     Raises:
       InputError: the encoder has no stack of blocks to count.
     """
-    paths = (path_of(keys) for keys, _ in tree_leaves_with_path(params))
+    paths = by_path(params)
     blocks = {m.groups() for p in paths if (m := re.match(r"encoder/(\w+)/(block_\d+)/", p))}
     temporal_depth = sum(stack == "time" for stack, _ in blocks)
     depth = sum(stack in ("blocks", "space") for stack, _ in blocks)

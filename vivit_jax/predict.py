@@ -14,7 +14,6 @@ import collections
 import concurrent.futures
 import contextlib
 import json
-import pathlib
 import sys
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
@@ -35,13 +34,17 @@ def main() -> int:
     """Runs the command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m vivit_jax.predict")
     parser.add_argument("videos", nargs="+", metavar="VIDEO")
-    parser.add_argument("--checkpoint", required=True, help="a run's workdir, or a step's folder")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        help="a run's workdir, a step's folder, or FAMILY:PATH of pretrained weights",
+    )
     parser.add_argument("--top", type=int, default=5, help="labels a video; 5")
     parser.add_argument("--json", action="store_true", help="an object a video, a line each")
     arguments = parser.parse_args()
     if arguments.top < 1:
         parser.error(f"--top is {arguments.top}; expected at least 1")
-    judge, views, label_maps = load(pathlib.Path(arguments.checkpoint))
+    judge, views, label_maps = load(arguments.checkpoint)
     failed = False
     with contextlib.closing(read(arguments.videos, views)) as readings:
         for video, pixels in readings:
@@ -56,12 +59,12 @@ def main() -> int:
 
 
 def load(
-    folder: pathlib.Path,
+    source: str,
 ) -> tuple[Judge, tuple[Sampling, Geometry], tuple[tuple[str, ...], ...]]:
     """Returns what judges a video, which views it wants, and the names of the classes.
 
     Args:
-      folder: a run's workdir, or WORKDIR/checkpoints/STEP for another step than the newest.
+      source: see restore.find.
 
     Raises:
       InputError: there is no checkpoint, or it predicts nothing.
@@ -69,17 +72,16 @@ def load(
     import jax
 
     from vivit_jax import recipe, restore
-    from vivit_jax.data.labels import read_label_maps
     from vivit_jax.data.pipeline import eval_views
     from vivit_jax.evals.multi_view import view_scores
 
-    saved = restore.find(folder)
+    saved = restore.find(source)
     experiment = saved.experiment
-    label_maps = read_label_maps(saved.workdir)
+    label_maps = saved.label_maps()
     objective = recipe.build_objective(experiment, label_maps)
     if not hasattr(objective, "predict"):
         raise InputError(
-            f"{saved.workdir} holds a run of config.objective.name = "
+            f"{saved.where} holds a model of config.objective.name = "
             f"{experiment.objective['name']!r}, which predicts nothing of labels; "
             "python -m vivit_jax.features gives what its encoder makes of videos."
         )

@@ -75,7 +75,7 @@ def smoke(whole: config_dict.ConfigDict) -> config_dict.ConfigDict:
     narrow = {"width": 24, "heads": 2, "depth": 1}
     less = {
         "data": {"dataset": "motions", "batch_size": 8, "stride": 1, "fps": 0.0}
-        | {"image_size": 6 * patch},
+        | {"image_size": 6 * patch, "labels": "single"},
         "model": {"width": 48, "depth": 2, "heads": 2, "mlp_dim": 96, "temporal_depth": 2},
         "objective": {
             f"{part}_{name}": size

@@ -1,47 +1,76 @@
-"""The parameters that a run has saved, for what comes after training.
+"""The parameters that there are, for what comes after training: a run's, or a published file's.
 
-Only what is asked for is read: the whole objective's parameters, or those of its encoder alone.
-They are the average of weights where the run keeps one.
+Only what is asked for is read: the whole objective's parameters, or those of its encoder alone. A
+run's are the average of weights where it keeps one.
 """
 
+import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import numpy as np
 
-from vivit_jax import config, recipe
+from vivit_jax import config, pretrained, recipe
 from vivit_jax.checkpoint import Checkpoints, locate
+from vivit_jax.data.labels import read_label_maps
+from vivit_jax.models.lora import fold
+from vivit_jax.trees import as_tree, by_path
 
 
 class Saved(NamedTuple):
-    """A checkpoint.
+    """Parameters that lie somewhere.
 
     Attributes:
-      workdir: of its run.
-      step: its number.
-      experiment: what the run was started with.
+      where: as it was given, or the run's workdir.
+      experiment: what the run was started with, or what is known of a published model.
+      workdir: of the run; None for a published file.
+      step: of the run's checkpoint.
+      published: what a published file holds; None for a run.
     """
 
-    workdir: pathlib.Path
-    step: int
+    where: str
     experiment: config.Experiment
+    workdir: pathlib.Path | None = None
+    step: int = 0
+    published: pretrained.Pretrained | None = None
+
+    @property
+    def weights(self) -> str:
+        """What is used of a run: "average" or "params"."""
+        return self.experiment.optim.weights
+
+    def label_maps(self) -> tuple[tuple[str, ...], ...]:
+        """Returns the names of the classes, a map for each head.
+
+        Raises:
+          InputError: the run has none.
+        """
+        if self.published is not None:
+            return self.published.label_maps
+        assert self.workdir is not None
+        return read_label_maps(self.workdir)
 
 
-def find(folder: pathlib.Path) -> Saved:
-    """Returns the checkpoint that a path names.
+def find(source: str | pathlib.Path) -> Saved:
+    """Returns the parameters that a text names.
 
     Args:
-      folder: a run's workdir, or WORKDIR/checkpoints/STEP for another step than the newest.
+      source: a run's workdir, WORKDIR/checkpoints/STEP for another step than the newest, or a
+        published file as FAMILY:PATH.
 
     Raises:
       InputError: there is none.
     """
-    workdir, step = locate(folder)
+    if pretrained.names(str(source)):
+        published = pretrained.read(str(source))
+        return Saved(str(source), published.experiment, published=published)
+    workdir, step = locate(pathlib.Path(source))
     experiment = recipe.read_config(workdir)
     with Checkpoints(workdir, read_only=True) as checkpoints:
-        return Saved(workdir, checkpoints.find(step), experiment)
+        return Saved(str(workdir), experiment, workdir, checkpoints.find(step))
 
 
 def read_params(saved: Saved, shapes: Any, place: jax.sharding.Sharding) -> Any:
@@ -52,10 +81,51 @@ def read_params(saved: Saved, shapes: Any, place: jax.sharding.Sharding) -> Any:
       shapes: of all of them, or of a part of the tree.
       place: where each of them goes.
     """
+    if saved.published is not None:
+        values = saved.published.params
+        return as_tree({path: jax.device_put(values[path], place) for path in by_path(shapes)})
+    assert saved.workdir is not None
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
-    weights = saved.experiment.optim.weights
     with Checkpoints(saved.workdir, read_only=True) as checkpoints:
-        return checkpoints.restore(saved.step, {weights: target})[weights]
+        return checkpoints.restore(saved.step, {saved.weights: target})[saved.weights]
+
+
+def read_arrays(saved: Saved, part: str = "") -> tuple[Mapping[str, np.ndarray], list[str]]:
+    """Returns parameters by path, and the paths of those that are left.
+
+    They are those of a model without LoRA: its updates are folded into the kernels.
+
+    Args:
+      saved: where they are.
+      part: such as "encoder", of which alone they are read; "" for all.
+    """
+    if saved.published is not None:
+        values = saved.published.params
+    else:
+        assert saved.workdir is not None
+        with Checkpoints(saved.workdir, read_only=True) as checkpoints:
+            kept = saved.weights
+            shapes = checkpoints.shapes(saved.step)[kept]
+            wanted = {part: shapes[part]} if part else shapes
+            arrays = checkpoints.read(saved.step, {kept: wanted})[kept]
+        values = by_path({**shapes, **arrays})
+    read = {path: value for path, value in values.items() if path.startswith(part)}
+    left = [path for path in values if path not in read]
+    return fold(read, saved.experiment.model.get("lora_alpha", 0.0)), left
+
+
+def to_publish(saved: Saved) -> pretrained.Pretrained:
+    """Returns what a run has saved as a model that can be written in another form."""
+    if saved.published is not None:
+        return saved.published
+    params = dict(read_arrays(saved)[0])
+    experiment = without_lora(saved.experiment)
+    return pretrained.Pretrained(saved.where, experiment, saved.label_maps(), params, [])
+
+
+def without_lora(experiment: config.Experiment) -> config.Experiment:
+    """Returns the experiment whose model has the parameters that `read_arrays` returns."""
+    return dataclasses.replace(experiment, model={**experiment.model, "lora_rank": 0})
 
 
 def read_encoder(saved: Saved, place: jax.sharding.Sharding) -> tuple[nn.Module, Any]:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import logging
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from clu import parameter_overview
 
-from vivit_jax import config, optim, recipe, sharding, transfer
+from vivit_jax import config, fitting, freeze, optim, recipe, sharding, transfer
 from vivit_jax.data.catalog import find_dataset
 from vivit_jax.data.pipeline import eval_views, train_views
 from vivit_jax.data.sources import Sources, open_sources
@@ -21,6 +21,7 @@ from vivit_jax.evals import EVALUATORS, USUAL
 from vivit_jax.evals.base import Evaluator
 from vivit_jax.options import choose
 from vivit_jax.train_step import TrainState, init_state
+from vivit_jax.trees import by_path, split
 
 log = logging.getLogger(__name__)
 _SHOWN = 50  # classes of a label map that are logged
@@ -37,6 +38,7 @@ class Run:
       mesh: the devices.
       objective: what is learnt, around its encoder.
       optimizer: how.
+      frozen: paths of the parameters that are not learnt.
       schedule: the learning rate by updates.
       steps: at which it ends.
       state: shapes of the TrainState, with where each array lies.
@@ -51,6 +53,7 @@ class Run:
     mesh: jax.sharding.Mesh
     objective: nn.Module
     optimizer: Any
+    frozen: frozenset[str]
     schedule: optim.Schedule
     steps: int
     state: TrainState
@@ -108,10 +111,11 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
     fresh = functools.partial(fresh_params, objective, a_clip(sources, data))
     params = jax.eval_shape(fresh, jax.random.key(0))
     optimizer = optim.make_optimizer(options, schedule, params, steps)
+    frozen = freeze.frozen_of(options.freeze, by_path(params))
 
     def first(given: Mapping[str, jax.Array]) -> TrainState:
         params = transfer.merge(fresh(jax.random.key(experiment.seed)), given)
-        return init_state(params, optimizer, options.average > 0)
+        return init_state(params, optimizer, options.average > 0, frozen)
 
     state = jax.eval_shape(first, {})
     places = sharding.shardings(state, mesh)
@@ -120,11 +124,17 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
     def init() -> TrainState:
         given = {}
         if experiment.init_from:
-            given = transfer.load(experiment.init_from, state.params, axes, experiment.model)
+            given = transfer.load(
+                experiment.init_from,
+                state.params,
+                axes,
+                experiment.model,
+                experiment.init_time_from_space,
+            )
+        warn_of_chance(frozen - given.keys())
         return jax.jit(first, out_shardings=places)(given)
 
-    overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
-    log.info("Parameters:\n%s", overview)
+    tell_sizes(state, frozen)
     costs = objective.costs(data.frames, data.image_size)
     log.info("A clip's forward pass: %.4g G multiply-accumulates.", sum(costs) / 1e9)
     evaluators, best = (), ""
@@ -138,6 +148,7 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
         mesh=mesh,
         objective=objective,
         optimizer=optimizer,
+        frozen=frozen,
         schedule=schedule,
         steps=steps,
         state=state,
@@ -162,6 +173,12 @@ def build_objective(experiment: config.Experiment, sources: Sources) -> nn.Modul
             f"{experiment.objective['name']!r} learns from an average of weights: give its decay, "
             "such as 0.998."
         )
+    if experiment.train.steps and not getattr(objective, "learns", True):
+        raise InputError(
+            f"config.objective.name = {experiment.objective['name']!r} learns nothing, and "
+            f"config.train.steps = {experiment.train.steps}: use 0, which only evaluates, or give "
+            "another objective, such as 'classify'."
+        )
     return objective
 
 
@@ -177,6 +194,28 @@ def a_clip(sources: Sources, data: config.Data) -> Mapping[str, jax.Array]:
 def fresh_params(objective: nn.Module, clip: Mapping[str, jax.Array], key: jax.Array) -> Any:
     """Returns the parameters that an objective begins with."""
     return objective.init({"params": key, "mask": key}, clip)["params"]
+
+
+def tell_sizes(state: TrainState, frozen: frozenset[str]) -> None:
+    """Tells which parameters there are, how many of them are learnt, and what that takes."""
+    overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
+    log.info("Parameters:\n%s", overview)
+    learnt, fixed = (
+        sum(leaf.size for leaf in jax.tree.leaves(part)) for part in split(state.params, frozen)
+    )
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.opt_state))
+    log.info(
+        "%s values are learnt, %s are frozen; the optimiser's state takes %.4g MB.",
+        *(f"{learnt:,}", f"{fixed:,}", held / 1e6),
+    )
+
+
+def warn_of_chance(paths: Collection[str]) -> None:
+    """Tells which frozen parameters nothing was read for, so that they stay random for good."""
+    if paths:
+        why = "is in nothing that config.init_from names"
+        lines = fitting.grouped(("frozen", path, why) for path in sorted(paths))
+        log.warning("What is frozen stays as random as it starts:\n%s", "\n".join(lines))
 
 
 def check_parts(experiment: config.Experiment, mesh: jax.sharding.Mesh) -> None:
@@ -204,7 +243,7 @@ def open_videos(
     data, augment = experiment.data, experiment.augment
     if dataset.prepare and not data.root:
         data = dataclasses.replace(data, root=str(dataset.prepare(workdir)))
-    if dataset.directional and augment.flip:
+    if dataset.directional and augment.flip and not augment.flip_directional:
         log.info("augment.flip is off: in %s a label can mean a direction.", data.dataset)
         augment = dataclasses.replace(augment, flip=0.0)
     sources = open_sources(data)

@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from vivit_jax import config
 from vivit_jax.errors import InputError
+from vivit_jax.trees import path_of
 
 Tree = TypeVar("Tree")
 BATCH_AXES = ("data", "fsdp")  # both split the examples of a batch
@@ -56,7 +57,7 @@ def shardings(tree: Tree, mesh: jax.sharding.Mesh) -> Tree:
     """Returns where each array of a state lies, by its path; `tree` may be abstract."""
 
     def place(path: tuple, leaf: Any) -> NamedSharding:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = path_of(path)
         spec = next(spec for pattern, spec in RULES if re.search(f"{pattern}$", name))
         axes = (None,) * (len(leaf.shape) - len(spec)) + tuple(spec)
         # An axis that an array cannot be split by leaves it whole there.

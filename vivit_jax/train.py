@@ -90,7 +90,13 @@ def train(run: Run, checkpoints: Checkpoints, given: config.Experiment) -> Resul
       checkpoints: of its workdir.
       given: the config as it was given, which is written down.
     """
-    start = checkpoints.latest() or 0
+    newest = checkpoints.latest()
+    if newest == 0:
+        raise InputError(
+            f"{checkpoints.folder} holds imported weights alone, which no run can go on from; "
+            f"train in another --workdir, with --config.init_from={run.workdir}."
+        )
+    start = newest or 0
     if start > run.steps:
         raise InputError(f"{checkpoints.folder} is at step {start}; the run ends at {run.steps}.")
     state = checkpoints.restore(start, run.state) if start else run.init()
@@ -182,7 +188,9 @@ def compile_step(run: Run, state: TrainState, batch: Any) -> jax.stages.Compiled
         augment=make_augment(experiment.augment, encoder.mean, encoder.std),
         seed=experiment.seed,
         accumulate=experiment.optim.accumulate,
+        clip_parts=experiment.optim.clip if experiment.optim.clip_per == "part" else 0.0,
         average=make_average(experiment.optim, run.steps),
+        frozen=run.frozen,
     )
     places = jax.tree.map(lambda x: x.sharding, run.state)
     outputs = (places, sharding.replicated(run.mesh))

@@ -3,9 +3,12 @@
 What a step draws comes from the seed and either the example's position (augmentation) or the
 step's number (dropout, mixing), so a resumed run, or one on another mesh, draws the same. An update
 that is not finite is left out as a whole: parameters, optimiser and average stay as they were.
+
+The loss is differentiated by what is not frozen alone, so nothing of the backward pass is computed
+that only a frozen parameter would need, and the optimiser knows of no other.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
 import flax.linen as nn
@@ -17,6 +20,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8, UInt32
 
 from vivit_jax.objectives.base import Outcome
+from vivit_jax.trees import join, split
 
 Params = Any
 Batch = Mapping[str, Array]
@@ -33,8 +37,8 @@ class TrainState(struct.PyTreeNode):
     Attributes:
       step: steps done.
       skipped: how many of them changed nothing, because the update was not finite.
-      params: what gradients change; the encoder is at params["encoder"].
-      opt_state: the optimiser's own.
+      params: what gradients change, and what is frozen; the encoder is at params["encoder"].
+      opt_state: the optimiser's own, of what is not frozen.
       average: moving average of the parameters; empty where none is kept.
     """
 
@@ -62,14 +66,17 @@ class StepInfo(struct.PyTreeNode):
 
 
 def init_state(
-    params: Params, optimizer: optax.GradientTransformation, average: bool
+    params: Params,
+    optimizer: optax.GradientTransformation,
+    average: bool,
+    frozen: Collection[str] = (),
 ) -> TrainState:
     """Returns the state before the first step; `average` is whether weights are averaged."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         skipped=jnp.zeros((), jnp.int32),
         params=params,
-        opt_state=optimizer.init(params),
+        opt_state=optimizer.init(split(params, frozen)[0]),
         average=jax.tree.map(jnp.copy, params) if average else {},
     )
 
@@ -83,7 +90,9 @@ def train_step(
     augment: Augment,
     seed: int,
     accumulate: int = 1,
+    clip_parts: float = 0.0,
     average: float | optax.Schedule = 0.0,
+    frozen: Collection[str] = (),
 ) -> tuple[TrainState, StepInfo]:
     """Descends the loss on one global batch.
 
@@ -96,7 +105,9 @@ def train_step(
       augment: from clips and a key for each to normalised clips; see data/augment.py.
       seed: of everything drawn.
       accumulate: equal parts that the batch is run in, one after another; divides B.
+      clip_parts: largest norm of a part's own mean gradient; 0 for no clipping before the sum.
       average: decay of the average of weights, by the steps done where it changes; 0 for none.
+      frozen: paths of the parameters that stay as they are.
     """
     root = jax.random.key(seed)
     step_key = jax.random.fold_in(jax.random.fold_in(root, _BY_STEP), state.step)
@@ -106,11 +117,13 @@ def train_step(
     if getattr(objective, "target", None) == "average":
         teacher = {"target": state.average["encoder"]}
 
-    def part(params: Params, batch: Batch, key: Key[Array, ""]):
+    learnt, fixed = split(state.params, frozen)
+
+    def part(learnt: Params, batch: Batch, key: Key[Array, ""]):
         """Returns a part's share of the mean loss; and of the metrics, and which are finite."""
         video = augment(batch["video"], clip_keys(place_key, batch["position"]))
         rngs = {name: jax.random.fold_in(key, i) for i, name in enumerate(STREAMS)}
-        inputs = {**batch, "video": video}
+        inputs, params = {**batch, "video": video}, join(learnt, fixed)
         outcome = objective.apply({"params": params}, inputs, train=True, rngs=rngs, **teacher)
         outcome = cast(Outcome, outcome)
 
@@ -123,37 +136,50 @@ def train_step(
 
     gradient = jax.value_and_grad(part, has_aux=True)
     if accumulate == 1:
-        (_, (metrics, finite)), grads = gradient(state.params, batch, step_key)
+        (_, (metrics, finite)), grads = gradient(learnt, batch, step_key)
     else:
         # Neighbours go to different parts, so each device keeps the examples that it has.
         parts = {k: rearrange(v, "(b a) ... -> a b ...", a=accumulate) for k, v in batch.items()}
         keys = jax.random.split(step_key, accumulate)
 
         def add(total, step):
-            (_, (metrics, finite)), grads = gradient(state.params, *step)
+            (_, (metrics, finite)), grads = gradient(learnt, *step)
+            if clip_parts:
+                grads = clipped(grads, clip_parts * step[0]["valid"].sum() * weight)
             return jax.tree.map(jnp.add, total, (grads, metrics)), finite
 
         one = jax.tree.map(lambda x: x[0], (parts, keys))
-        (_, (metrics, _)), grads = jax.eval_shape(gradient, state.params, *one)
+        (_, (metrics, _)), grads = jax.eval_shape(gradient, learnt, *one)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (grads, metrics))
         (grads, metrics), finite = jax.lax.scan(add, zeros, (parts, keys))
         finite = rearrange(finite, "a b -> (b a)")
 
     metrics["grad_norm"] = optax.tree.norm(grads)
     good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"]) & batch["valid"].any()
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    decay = average(state.step) if callable(average) else average
+    updates, opt_state = optimizer.update(grads, state.opt_state, learnt)
+    moved = optax.apply_updates(learnt, updates)
+    averaged = {}
+    if average:
+        decay = average(state.step) if callable(average) else average
+        before, same = split(state.average, frozen)
+        averaged = join(optax.incremental_update(moved, before, 1 - decay), same)
     after = TrainState(
         step=state.step,
         skipped=state.skipped,
-        params=params,
+        params=join(moved, fixed),
         opt_state=opt_state,
-        average=optax.incremental_update(params, state.average, 1 - decay) if average else {},
+        average=averaged,
     )
     after = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, state)
     after = after.replace(step=state.step + 1, skipped=state.skipped + ~good)
     return after, StepInfo(metrics, ~good, batch["index"], finite)
+
+
+def clipped(grads: Params, most: Float[Array, ""]) -> Params:
+    """Returns a gradient of at most this norm."""
+    norm = optax.tree.norm(grads)
+    factor = most / jnp.maximum(norm, most)
+    return jax.tree.map(lambda x: jnp.where(norm > most, x * factor, x), grads)
 
 
 def clip_keys(key: Key[Array, ""], position: UInt32[Array, " B"]) -> Key[Array, " B"]:

@@ -1,30 +1,36 @@
-"""Starting from the weights of another run: reading them, and putting them in their places.
+"""Starting from other weights, a run's or a published file's, and putting them in their places.
 
-`read_run` gives a Source, which is all that fitting.py knows of where weights come from.
+`read_source` gives a Source, which is all that fitting.py knows of where weights come from.
 """
 
 import logging
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import tree_leaves_with_path, tree_map_with_path
+from jax.tree_util import tree_map_with_path
 
 from vivit_jax import recipe, restore
-from vivit_jax.checkpoint import Checkpoints
 from vivit_jax.errors import InputError
 from vivit_jax.fitting import Source, differences, fit
 from vivit_jax.models.positions import Axes
-from vivit_jax.optim import path_of
+from vivit_jax.trees import by_path, path_of
 
 log = logging.getLogger(__name__)
-MEANING = ("positions", "gelu", "norm_eps", "mean", "std")  # of a model: what its weights mean
+MEANING = (  # options of a model that tell what its weights mean
+    *("positions", "gelu", "norm_eps", "norm_offset", "logit_cap", "mean", "std"),
+)
 
 
-def load(init_from: str, params: Any, axes: Axes, model: Mapping[str, Any]) -> dict[str, jax.Array]:
+def load(
+    init_from: str,
+    params: Any,
+    axes: Axes,
+    model: Mapping[str, Any],
+    time_from_space: bool = False,
+) -> dict[str, jax.Array]:
     """Returns the parameters to start from by path, where each is to lie, for `merge`.
 
     Args:
@@ -32,13 +38,22 @@ def load(init_from: str, params: Any, axes: Axes, model: Mapping[str, Any]) -> d
       params: of the run that starts: shapes with shardings.
       axes: (slots, rows, columns) of its tokens.
       model: its config.model.
+      time_from_space: config.init_time_from_space.
 
     Raises:
       InputError: there is nothing to read, or it does not fit.
     """
-    source = read_run(init_from)
-    places = {path_of(keys): leaf for keys, leaf in tree_leaves_with_path(params)}
-    values, lines = fit(source, {path: x.shape for path, x in places.items()}, axes, model)
+    source = read_source(init_from)
+    offsets = [given.get("norm_offset", 0.0) for given in (source.model, model)]
+    if offsets[0] != offsets[1]:
+        raise InputError(
+            f"config.init_from = {init_from!r}: its layer norms store their scale less "
+            f"{offsets[0]:g}, and here less {offsets[1]:g}; set config.model.norm_offset = "
+            f"{offsets[0]:g}."
+        )
+    places = by_path(params)
+    shapes = {path: x.shape for path, x in places.items()}
+    values, lines = fit(source, shapes, axes, model, time_from_space)
     log.info("Starts from %s:\n%s", source.where, "\n".join(lines))
     if other := differences(source.model, model, MEANING):
         log.warning("What these weights were trained with is not what they go on with: %s.", other)
@@ -63,32 +78,31 @@ def merge(fresh: Any, given: Mapping[str, jax.Array]) -> Any:
     return tree_map_with_path(choose, fresh)
 
 
-def read_run(folder: str) -> Source:
-    """Returns the encoder of a run: its average of weights, where it keeps one.
+def read_source(given: str) -> Source:
+    """Returns the encoder of a run, or of a published file.
 
     Args:
-      folder: a workdir, for its newest checkpoint, or WORKDIR/checkpoints/STEP.
+      given: config.init_from; see restore.find.
 
     Raises:
-      InputError: there is no such run or checkpoint.
+      InputError: there is no such run, checkpoint or file.
     """
     try:
-        saved = restore.find(pathlib.Path(folder))
-        experiment = saved.experiment
-        kept = experiment.optim.weights
-        with Checkpoints(saved.workdir, read_only=True) as checkpoints:
-            shapes = checkpoints.shapes(saved.step)[kept]
-            arrays = checkpoints.read(saved.step, {kept: {"encoder": shapes["encoder"]}})[kept]
+        saved = restore.find(given)
+        arrays, left = restore.read_arrays(saved, "encoder")
     except InputError as error:
-        raise InputError(f"config.init_from = {folder!r}: {error}") from error
+        raise InputError(f"config.init_from = {given!r}: {error}") from error
+    experiment = restore.without_lora(saved.experiment)
     encoder: Any = recipe.build(recipe.MODELS, experiment.model, "config.model")
     data = experiment.data
-    paths = [path_of(keys) for keys, _ in tree_leaves_with_path(shapes)]
-    which = "the average of weights" if kept == "average" else "the weights"
+    where = saved.where
+    if saved.workdir is not None:
+        which = "the average of weights" if saved.weights == "average" else "the weights"
+        where = f"{which} of {saved.workdir}, step {saved.step}"
     return Source(
-        where=f"{which} of {saved.workdir}, step {saved.step}",
-        params={path_of(keys): x for keys, x in tree_leaves_with_path(arrays)},
+        where=where,
+        params=arrays,
         axes=encoder.grid(data.frames, data.image_size, data.image_size),
         model=experiment.model,
-        left=[path for path in paths if not path.startswith("encoder/")],
+        left=left,
     )

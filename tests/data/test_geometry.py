@@ -65,6 +65,14 @@ def test_scale_jitter_stretches_height_and_width_independently():
     assert abs(np.corrcoef(heights, widths)[0, 1]) < 0.2
 
 
+def test_short_side_jitter_scales_height_and_width_alike():
+    geometry = Geometry(224, crop="short_side_jitter", resize=256, jitter=(1.0, 1.25))
+    boxes = [draw(geometry, 256, 512, seed) for seed in range(300)]
+    assert all(box.height == box.width for box in boxes)
+    sides = [box.height for box in boxes]
+    assert 224 / 1.25 <= min(sides) < 224 / 1.24 < 224 / 1.01 < max(sides) <= 224
+
+
 def test_multi_scale_corners_are_ten_sizes_at_thirteen_places():
     geometry = Geometry(224, crop="multi_scale_corners")
     boxes = [draw(geometry, 300, 400, seed) for seed in range(2000)]

@@ -171,6 +171,12 @@ def video_transformer(params, clip, attention_kind, kind="tanh"):
             return slots, slots.mean(axis=0)
         time = params["time"]
         return summarise(encode_sequence(time, slots, kind), "class_token" in time)
+    if attention_kind == "factorised_encoder_by_place":
+        x = np.stack([encode_sequence(params["space"], slot, kind) for slot in x])
+        if "time" in params:
+            places = [encode_sequence(params["time"], x[:, s], kind) for s in range(x.shape[1])]
+            x = np.stack(places, axis=1)
+        return summarise(x.reshape(-1, x.shape[-1]), with_token=False)
     p = params["blocks"]
     if attention_kind == "joint":
         encoded = encode_sequence(p, x.reshape(-1, x.shape[-1]), kind)
@@ -183,6 +189,7 @@ def video_transformer(params, clip, attention_kind, kind="tanh"):
 
 
 FE: dict[str, Any] = {"attention": "factorised_encoder"}
+BY_PLACE: dict[str, Any] = {"attention": "factorised_encoder_by_place", "pool": "mean"}
 DIVIDED: dict[str, Any] = {"attention": "divided", "positions": "separable"}
 SPACE_ONLY: dict[str, Any] = {"attention": "space_only"}
 
@@ -195,6 +202,9 @@ SPACE_ONLY: dict[str, Any] = {"attention": "space_only"}
         FE,
         FE | {"pool": "mean"},
         FE | {"temporal_depth": 0},
+        BY_PLACE,
+        BY_PLACE | {"temporal_depth": 0},
+        BY_PLACE | {"norm_offset": 1.0},
         {"attention": "factorised_self_attention", "pool": "mean"},
         {"attention": "factorised_dot_product", "pool": "mean"},
         DIVIDED,
@@ -213,6 +223,9 @@ def test_features_are_those_of_plain_loops(fields):
     params = jax.tree.map(lambda s: rng.normal(0, 0.2, s.shape).astype(s.dtype), shapes)
     features = jax.jit(model.apply)(params, jnp.asarray(video))
     exact = jax.tree.map(lambda x: x.astype(np.float64), params["params"])
+    exact = jax.tree.map_with_path(
+        lambda keys, x: x + model.norm_offset * (keys[-1].key == "scale"), exact
+    )
     for i, clip in enumerate(video.astype(np.float64)):
         tokens, summary = video_transformer(exact, clip, model.attention, model.gelu)
         np.testing.assert_allclose(features.tokens[i], tokens, atol=1e-5)

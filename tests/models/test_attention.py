@@ -88,10 +88,11 @@ def test_block_lets_a_token_see_exactly(arrangement, at_first, later):
     np.testing.assert_array_equal(found, [at_first, later])
 
 
-def plain_attention(q, k, v):
+def plain_attention(q, k, v, cap=0):
     """softmax(q k^T / sqrt(head_dim)) v in float64."""
     q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
     logits = q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])
+    logits = cap * np.tanh(logits / cap) if cap else logits
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return weights / weights.sum(axis=-1, keepdims=True) @ v
 
@@ -108,6 +109,16 @@ def test_core_is_softmax_attention_for_any_length(long, monkeypatch):
     np.testing.assert_allclose(attend(q, k, v), plain_attention(q, k, v), atol=1e-5)
     # Logits that would overflow an exponential.
     np.testing.assert_allclose(attend(40 * q, k, v), plain_attention(40 * q, k, v), atol=1e-4)
+
+
+@pytest.mark.parametrize("long", [0, 10**9], ids=["head by head", "at once"])
+def test_core_bends_logits_under_a_cap(long, monkeypatch):
+    monkeypatch.setattr(attention, "LONG", long)
+    q, k, v = queries_keys_values(5)
+    capped = attend(q, k, v, cap=3.0)
+    np.testing.assert_allclose(capped, plain_attention(q, k, v, cap=3), atol=1e-5)
+    assert np.abs(capped - attend(q, k, v)).max() > 0.1
+    np.testing.assert_allclose(attend(q, k, v, cap=1e6), attend(q, k, v), atol=1e-4)
 
 
 def test_core_head_by_head_has_the_same_gradients(monkeypatch):

@@ -105,3 +105,17 @@ def test_it_knows_no_order_of_the_tokens():
     pool = jax.jit(pooler.apply)
     np.testing.assert_allclose(pool(params, TOKENS), pool(params, mixed), atol=1e-5)
     assert np.abs(np.diff(np.asarray(pool(params, TOKENS)), axis=0)).max() > 0.01
+
+
+def test_biases_of_keys_are_kept_and_change_nothing():
+    plain, biased = (AttentivePooler(heads=3, depth=1, key_bias=kept) for kept in (False, True))
+    tokens = jnp.asarray(TOKENS)
+    shapes = jax.eval_shape(biased.init, jax.random.key(0), tokens)["params"]
+    rng = np.random.default_rng(1)
+    params: Any = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.3, x.shape), x.dtype), shapes)
+    places = (params["attention"], "key_bias"), (params["block_0"]["attention_0"]["key"], "bias")
+    found = jax.jit(biased.apply)({"params": params}, tokens)
+    for part, name in places:
+        del part[name]
+    wanted = jax.jit(plain.apply)({"params": params}, tokens)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)

@@ -9,6 +9,7 @@ import pytest
 
 from vivit_jax.models.costs import multiply_accumulates
 from vivit_jax.models.video_transformer import VideoTransformer
+from vivit_jax.objectives.classify import Classify
 from vivit_jax.objectives.latent_prediction import LatentPrediction
 from vivit_jax.objectives.masked_pixels import MaskedPixels
 
@@ -26,6 +27,8 @@ class Published(NamedTuple):
 
 FE: dict[str, Any] = {"attention": "factorised_encoder"}
 MEAN: dict[str, Any] = {"pool": "mean"}
+BY_PLACE: dict[str, Any] = MEAN | {"attention": "factorised_encoder_by_place"}
+PRISM: dict[str, Any] = BY_PLACE | {"tubelet": (1, 18, 18)}
 TIMESFORMER: dict[str, Any] = {"tubelet": (1, 16, 16), "gelu": "erf"}
 MAE: dict[str, Any] = {"pool": "mean", "positions": "sincos_1d", "gelu": "erf"}
 H14: dict[str, Any] = {"size": "H", "tubelet": (2, 14, 14)}
@@ -33,7 +36,8 @@ SEPARABLE = {"positions": "separable"}
 
 # ViViT: parameters of the published code's own trees, MACs by an independent count, which is
 # within 1 % of Arnab et al. 2021, tables 2, 3 and 5. TimeSformer: Bertasius et al. 2021, and
-# mmaction2's table. VideoMAE: Tong et al. 2022, and its model zoo.
+# mmaction2's table. VideoMAE: Tong et al. 2022, and its model zoo. VideoPrism: the published code's
+# own trees.
 PUBLISHED = {
     "ViViT B/16x2 joint": Published({}, 32, 224, 400, 88_954_000, 451.5),
     "ViViT B/16x2 FE": Published(FE, 32, 224, 400, 115_062_928, 283.3),
@@ -74,6 +78,9 @@ PUBLISHED = {
     "VideoMAE v2 g": Published(
         MAE | {"size": "g", "tubelet": (2, 14, 14)}, 16, 224, 0, 1011.6e6, 2543
     ),
+    "VideoPrism B": Published(PRISM, 16, 288, 0, 114_365_184, None),
+    "VideoPrism L": Published(PRISM | {"size": "L"}, 8, 288, 0, 353_965_056, None),
+    "VideoPrism g": Published(PRISM | {"size": "g"}, 8, 288, 0, 1_112_755_072, None),
 }
 
 
@@ -126,11 +133,15 @@ def multiply_accumulates_traced(jaxpr) -> int:
         {"pool": "mean"},
         FE | {"temporal_depth": 2},
         FE | {"temporal_depth": 0, "pool": "mean"},
+        BY_PLACE | {"temporal_depth": 2},
+        BY_PLACE | {"temporal_depth": 0},
         MEAN | {"attention": "factorised_self_attention"},
         MEAN | {"attention": "factorised_dot_product"},
         {"attention": "divided"},
         {"attention": "divided", "pool": "mean"},
         {"attention": "space_only"},
+        FE | {"temporal_depth": 2, "adapter": 64, "lora_rank": 8},
+        {"attention": "divided", "lora_rank": 4, "lora_targets": ("query", "key", "value", "out")},
     ],
     ids=str,
 )
@@ -201,7 +212,9 @@ def test_v_jepa_s_predictor_has_the_published_parameters():
     assert count / 1e6 == pytest.approx(22.1, abs=0.05)
 
 
-@pytest.mark.parametrize("attention", ["joint", "factorised_encoder", "divided"])
+@pytest.mark.parametrize(
+    "attention", ["joint", "factorised_encoder", "factorised_encoder_by_place", "divided"]
+)
 @pytest.mark.parametrize("make", [MaskedPixels, LatentPrediction])
 def test_pretraining_costs_what_runs_for_visible_tokens_only(make, attention):
     fields = {"size": "mu", "width": 128, "mlp_dim": 256, "depth": 2, "temporal_depth": 2}
@@ -217,3 +230,18 @@ def test_pretraining_costs_what_runs_for_visible_tokens_only(make, attention):
 
     traced = multiply_accumulates_traced(jax.jit(run).trace(params, batch).jaxpr.jaxpr)
     assert traced == sum(objective.costs(6, 64))
+
+
+@pytest.mark.parametrize("attention", ["joint", "factorised_encoder", "divided", "space_only"])
+def test_classifying_costs_what_runs_with_a_pooler_too(attention):
+    fields = {"size": "mu", "width": 128, "depth": 2, "temporal_depth": 1, "tubelet": (2, 8, 8)}
+    encoder = VideoTransformer(**fields, attention=attention, pool="mean")
+    objective = Classify(encoder, (5, 3), pooling="attentive", pooler_depth=2, pooler_heads=4)
+    batch = {"video": jax.ShapeDtypeStruct((1, 6, 48, 48, 3), jnp.dtype("float32"))}
+
+    def run(params, batch):
+        return objective.apply(params, batch, method="predict")
+
+    params = jax.eval_shape(lambda b: objective.init(STREAMS, b, method="predict"), batch)
+    traced = multiply_accumulates_traced(jax.jit(run).trace(params, batch).jaxpr.jaxpr)
+    assert traced == sum(objective.costs(6, 48))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vivit_jax.models.layers import Block, Dense, Tubelets, drop_path
+from vivit_jax.models.layers import Block, Dense, Norm, Tubelets, drop_path
 from vivit_jax.models.video_transformer import VideoTransformer
 
 
@@ -32,6 +32,21 @@ def test_dense_is_flax_s_with_the_same_parameters(shape, axes, features):
     expected = theirs.init(jax.random.key(1), x)
     jax.tree.map(np.testing.assert_array_equal, params, expected)
     np.testing.assert_allclose(ours.apply(params, x), theirs.apply(params, x), atol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+def test_norm_is_flax_s_whose_scale_is_stored_less_an_offset(offset):
+    x = 3 + jax.random.normal(jax.random.key(0), (2, 3, 8))
+    ours, theirs = Norm(1e-3, offset), nn.LayerNorm(epsilon=1e-3)
+    fresh = ours.init(jax.random.key(1), x)
+    expected = theirs.init(jax.random.key(1), x)
+    np.testing.assert_allclose(ours.apply(fresh, x), theirs.apply(expected, x), atol=1e-6)
+    scale, bias = jax.random.normal(jax.random.key(2), (2, 8))
+    found = ours.apply({"params": {"scale": scale - offset, "bias": bias}}, x)
+    given = {"params": {"scale": scale, "bias": bias}}
+    np.testing.assert_allclose(found, theirs.apply(given, x), atol=1e-6)
+    low = Norm(1e-3, offset, "bfloat16").apply(given, x.astype(jnp.bfloat16))
+    assert low.dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize(("rescaled", "kept_value"), [(True, 4.0), (False, 3.0)])

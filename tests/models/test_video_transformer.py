@@ -13,6 +13,7 @@ from vivit_jax.errors import InputError
 from vivit_jax.models.video_transformer import VideoTransformer
 
 FE: dict[str, Any] = {"attention": "factorised_encoder"}
+BY_PLACE: dict[str, Any] = {"attention": "factorised_encoder_by_place", "pool": "mean"}
 FSA: dict[str, Any] = {"attention": "factorised_self_attention", "pool": "mean"}
 FDP: dict[str, Any] = {"attention": "factorised_dot_product", "pool": "mean"}
 DIVIDED: dict[str, Any] = {"attention": "divided", "positions": "separable"}
@@ -172,6 +173,10 @@ def test_bfloat16_multiplies_so_and_keeps_softmax_norms_and_parameters_float32(f
         ({**FDP, "pool": "class_token"}, "model.pool = 'class_token'"),
         ({**FSA, "pool": "class_token"}, "model.pool = 'class_token'"),
         ({**FE, "positions": "separable"}, "model.positions = 'separable'"),
+        ({**BY_PLACE, "positions": "separable"}, "model.positions = 'separable'"),
+        ({**BY_PLACE, "pool": "class_token"}, "model.pool = 'class_token'"),
+        ({**BY_PLACE, "norm_summary": True}, "model.norm_summary = True"),
+        ({"logit_cap": -1.0}, "model.logit_cap = -1.0"),
         ({"drop_path": 1.0}, "model.drop_path = 1.0"),
         ({"dropout": -0.1}, "model.dropout = -0.1"),
         ({"depth": -1}, "model.depth = -1"),
@@ -204,6 +209,7 @@ def test_impossible_clips_are_refused_before_anything_is_traced(shape, named):
 
 MASKED = {"joint": {}, "factorised_encoder": FE, "factorised_self_attention": FSA}
 MASKED |= {"factorised_dot_product": FDP, "divided": DIVIDED}
+MASKED |= {"factorised_encoder_by_place": BY_PLACE}
 KEEP = jnp.asarray([[0, 4, 6, 10, 12, 16], [1, 2, 7, 8, 13, 14]])  # two places of 6, in 3 slots
 
 
@@ -223,7 +229,9 @@ def test_tokens_that_are_not_kept_are_not_seen_at_all(attention):
 
 
 @pytest.mark.parametrize("positions", ["learned", "sincos_3d", "rotary_3d"])
-@pytest.mark.parametrize("attention", ["joint", "factorised_self_attention"])
+@pytest.mark.parametrize(
+    "attention", ["joint", "factorised_self_attention", "factorised_encoder_by_place"]
+)
 def test_keeping_all_tokens_is_keeping_none_back(attention, positions):
     model = mu(attention=attention, pool="mean", positions=positions)
     params = random_params(model)
@@ -246,6 +254,22 @@ def test_a_kept_token_of_the_factorised_encoder_has_both_stacks_in_it():
         space, VIDEO
     ).tokens.repeat(6, axis=1)
     np.testing.assert_allclose(kept.tokens - whole.tokens.repeat(6, axis=1), tokens, atol=1e-5)
+
+
+@pytest.mark.parametrize("sees", ["slot", "place", "all"])
+def test_by_place_space_sees_a_slot_and_time_a_place(sees):
+    """Jacobian of the tokens; what passes attention by is shut off by a zero kernel."""
+    model = mu(BY_PLACE, temporal_depth=0 if sees == "slot" else 2)
+    params = random_params(model)
+    if sees == "place":
+        for block in ("block_0", "block_1"):
+            out = params["params"]["space"][block]["attention_0"]["out"]
+            out["kernel"] = jnp.zeros_like(out["kernel"])
+    jacobian = jax.jit(jax.jacobian(lambda v: model.apply(params, v[None]).tokens[0].sum(axis=1)))
+    felt = np.abs(jacobian(VIDEO[0])).sum(axis=-1).reshape(18, 3, 2, 2, 8, 3, 8).sum(axis=(2, 4, 6))
+    slot, place = np.arange(18) // 6, np.arange(18) % 6
+    same = {"slot": slot[:, None] == slot, "place": place[:, None] == place, "all": True}
+    np.testing.assert_array_equal(felt.reshape(18, 18) > 0, np.broadcast_to(same[sees], (18, 18)))
 
 
 def test_norm_summary_is_the_norm_of_the_mean():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from vivit_jax.errors import InputError
+from vivit_jax.models.attentive_pooler import AttentivePooler
 from vivit_jax.models.layers import Features
 from vivit_jax.models.video_transformer import VideoTransformer, normalise
 from vivit_jax.objectives.classify import Classify
@@ -212,3 +213,48 @@ def test_logits_and_losses_are_float32_over_an_encoder_in_bfloat16():
 def test_an_impossible_option_is_refused_by_name(option, value):
     with pytest.raises(InputError, match=f"objective.{option} = {value}"):
         classify(**{option: value})
+
+
+def pooling(**fields) -> Classify:
+    encoder = VideoTransformer(size="mu", tubelet=(2, 4, 4), pool="mean", **fields)
+    return Classify(encoder, (5,), pooling="attentive", pooler_depth=1, pooler_heads=4)
+
+
+@pytest.mark.parametrize("attention", ["joint", "factorised_encoder"])
+def test_an_attentive_pooler_gives_the_head_what_it_gathers_from_every_place(attention):
+    objective = pooling(attention=attention, temporal_depth=1)
+    clips = {"video": jnp.asarray(VIDEO[:2])}
+    shapes = jax.eval_shape(lambda: objective.init(jax.random.key(0), clips, method="predict"))
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.3, x.shape), x.dtype), shapes)
+    params = params["params"]
+    assert set(params) == {"encoder", "pooler", "head"}
+    every = jnp.broadcast_to(jnp.arange(16)[None], (2, 16))
+
+    @jax.jit
+    def both(params):
+        encoder = {"params": params["encoder"]}
+        tokens = objective.encoder.apply(encoder, clips["video"], every).tokens
+        gathered = AttentivePooler(4, 1).apply({"params": params["pooler"]}, tokens)
+        found = objective.apply({"params": params}, clips, method="predict")
+        return found, gathered @ params["head"]["kernel"] + params["head"]["bias"][None]
+
+    np.testing.assert_allclose(*both(params), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pooling": "maximal"}, "objective.pooling = 'maximal'; expected one of summary, att"),
+        ({"pooler_depth": -1}, "objective.pooler_depth = -1 is below 0"),
+        ({"pooler_heads": 5}, "objective.pooler_heads = 5 does not divide the model's width of 32"),
+    ],
+)
+def test_an_impossible_pooler_is_refused_by_name(options, message):
+    with pytest.raises(InputError, match=message):
+        pooling().clone(**options)
+
+
+def test_a_pooler_of_tokens_without_a_closing_norm_is_refused():
+    with pytest.raises(InputError, match=r"model.norm_summary = True leaves without a closing"):
+        pooling(norm_summary=True)

@@ -142,6 +142,12 @@ SMALL = {"decoder_width": 16, "decoder_heads": 2, "decoder_depth": 1}
             r"'factorised_encoder' cannot be pretrained with .*mask = 'tube', .* 'joint'\.",
         ),
         (
+            lambda e: MaskedPixels(
+                e(attention="factorised_encoder_by_place"), mask="slots", **SMALL
+            ),
+            r"'factorised_encoder_by_place' cannot be pretrained with .*mask = 'tube'",
+        ),
+        (
             lambda e: MaskedPixels(e(attention="space_only"), **SMALL),
             r"model\.attention = 'space_only' .* cannot be pretrained",
         ),
@@ -165,6 +171,14 @@ SMALL = {"decoder_width": 16, "decoder_heads": 2, "decoder_depth": 1}
         (
             lambda e: LatentPrediction(e(), blocks=(8,), predictor_width=16, predictor_heads=2),
             r"blocks = \(8,\) and objective\.block_scales = \(0\.15, 0\.7\); expected as many",
+        ),
+        (
+            lambda e: LatentPrediction(e(), mask_tokens=1, predictor_width=16, predictor_heads=2),
+            r"mask_tokens = 1 are fewer than the masks use, 2",
+        ),
+        (
+            lambda e: LatentPrediction(e(), predictor_mlp_dim=-1, predictor_width=16),
+            r"predictor_mlp_dim = -1 is below 0",
         ),
     ],
 )

@@ -38,7 +38,8 @@ class Geometry:
       area: smallest and largest share of the picture, for "random_resized".
       aspect: smallest and largest width over height, for "random_resized".
       resize: short side before the crop, pixels; 0 means size.
-      jitter: smallest and largest factor on height and width, for "scale_jitter".
+      jitter: smallest and largest factor on height and width, for "scale_jitter" (one each) and
+        "short_side_jitter" (one for both).
       test_crops: 0 for a training crop; 1 (centre) or 3 (along the longer side) to test.
     """
 
@@ -161,8 +162,8 @@ def _multi_scale_corners(
 def _short_side_jitter(
     geometry: Geometry, height: float, width: float, rng: np.random.Generator
 ) -> Box:
-    """Returns a random square after the short side became resize to 1.25 resize (256 to 320)."""
-    side = min(height, width) * geometry.share / rng.uniform(1.0, 1.25)
+    """Returns a random square after the picture was scaled evenly (SlowFast, TimeSformer)."""
+    side = min(height, width) * geometry.share / rng.uniform(*geometry.jitter)
     return _place(side, side, height, width, rng.random(), rng.random())
 
 

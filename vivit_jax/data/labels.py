@@ -79,7 +79,7 @@ def keep_label_maps(workdir: pathlib.Path, maps: Sequence[Sequence[str]]) -> Non
         )
     names = [f"label_map_{i}.txt" for i in range(len(maps))] if len(maps) > 1 else [LABEL_MAP]
     for file, old, new in zip((workdir / n for n in names), before, maps, strict=True):
-        if list(old) != list(new):
+        if old and list(old) != list(new):  # none where no labels were read
             changed = sorted(set(old) ^ set(new)) or new
             raise InputError(
                 f"{file} has {len(old)} classes, and the videos now have {len(new)} or another "

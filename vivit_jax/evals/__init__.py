@@ -18,4 +18,5 @@ USUAL = {
     "classify": ("multi_view",),
     "masked_pixels": ("reconstruction",),
     "latent_prediction": ("feature_pca",),
+    "encode": ("feature_pca",),
 }

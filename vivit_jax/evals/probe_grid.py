@@ -18,7 +18,8 @@ from jaxtyping import Array, Float, Int
 
 from vivit_jax import config
 from vivit_jax.evals import scores as measures
-from vivit_jax.optim import decays, path_of
+from vivit_jax.optim import decays
+from vivit_jax.trees import path_of
 
 _SELECTION, _INIT = 10, 11  # so that nothing else that the seed decides is drawn alike
 

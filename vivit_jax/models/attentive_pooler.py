@@ -21,14 +21,14 @@ from vivit_jax.models.layers import GELUS, Block, Dense
 class AttentivePooler(nn.Module):
     """Pools the tokens of a clip, or of several, into one vector.
 
-    No key has a bias: softmax takes it out again.
-
     Attributes:
       heads: of attention; divides the tokens' width.
       depth: self-attention blocks before the one that pools; they know no positions.
       mlp_dim: hidden width of the MLPs; 0 for four times the tokens' width.
       gelu: a row of layers.GELUS.
       norm_eps: of every layer norm.
+      key_bias: whether keys have a bias. Softmax takes it out again, so it changes nothing; the
+        published weights have one, and give it back as it was.
     """
 
     heads: int
@@ -36,6 +36,7 @@ class AttentivePooler(nn.Module):
     mlp_dim: int = 0
     gelu: str = "erf"
     norm_eps: float = 1e-5
+    key_bias: bool = False
 
     @nn.compact
     def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B D"]:
@@ -52,14 +53,15 @@ class AttentivePooler(nn.Module):
                 dropout=0.0,
                 attention_dropout=0.0,
                 drop_path_rescaled=True,
-                key_bias=False,
+                key_bias=self.key_bias,
                 kernel_init="xavier_uniform",
                 dtype="float32",
                 name=f"block_{i}",
             )
             tokens = block(tokens, (1, count), None, 0.0, examples=len(tokens), train=False)
         query = self.param("query_token", nn.initializers.normal(0.02), (1, width))
-        x = query + Gather(self.heads, self.norm_eps, name="attention")(query, tokens)
+        gather = Gather(self.heads, self.norm_eps, self.key_bias, name="attention")
+        x = query + gather(query, tokens)
         y = nn.LayerNorm(epsilon=self.norm_eps, name="mlp_norm")(x)
         y = Dense((mlp_dim,), "float32", name="mlp_in")(y)
         return x + Dense((width,), "float32", name="mlp_out")(GELUS[self.gelu](y))
@@ -70,6 +72,7 @@ class Gather(nn.Module):
 
     heads: int
     norm_eps: float
+    key_bias: bool
 
     @nn.compact
     def __call__(
@@ -86,6 +89,8 @@ class Gather(nn.Module):
         q = Dense(shape, "float32", name="query")(query)[0]
         keys, values = self.param("key_kernel", kernel), self.param("value_kernel", kernel)
         value_bias = self.param("value_bias", nn.initializers.zeros, shape)
+        if self.key_bias:  # kept, and not read: see below
+            self.param("key_bias", nn.initializers.zeros, shape)
         scale = self.param("norm_scale", nn.initializers.ones, (width,))
         bias = self.param("norm_bias", nn.initializers.zeros, (width,))
 

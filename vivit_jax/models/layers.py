@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from vivit_jax.models.attention import ARRANGEMENTS, Attend, Grid, attend
 from vivit_jax.models.inflate import TUBELET_INITS
+from vivit_jax.models.lora import Lora
 from vivit_jax.models.positions import Rotation, rotate
 
 mlp_bias_init = nn.initializers.normal(1e-6)
@@ -82,6 +83,7 @@ class Dense(nn.Module):
       features: shape that replaces those axes.
       axes: how many there are.
       use_bias: whether something is added.
+      lora: the kernel's update.
     """
 
     features: tuple[int, ...]
@@ -90,6 +92,7 @@ class Dense(nn.Module):
     kernel_init: nn.initializers.Initializer = nn.initializers.xavier_uniform()
     bias_init: nn.initializers.Initializer = nn.initializers.zeros
     use_bias: bool = True
+    lora: Lora = Lora()
 
     @nn.compact
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -105,6 +108,12 @@ class Dense(nn.Module):
         if self.use_bias:
             bias = self.param("bias", self.bias_init, self.features)
             y += bias.astype(self.dtype).reshape((1,) * len(kept) + (flat[1],))
+        if rank := self.lora.rank:  # after the rest, which so starts from what it did without
+            normal = nn.initializers.normal(flat[0] ** -0.5)
+            a = self.param("lora_a", normal, (*inputs, rank))
+            b = self.param("lora_b", nn.initializers.zeros, (rank, *self.features))
+            narrow = matmul(x, a.astype(self.dtype).reshape(flat[0], rank))
+            y += self.lora.scale * matmul(narrow, b.astype(self.dtype).reshape(rank, flat[1]))
         return y.reshape(*kept, *self.features)
 
 
@@ -140,6 +149,35 @@ class Tubelets(nn.Module):
         return matmul(patches, kernel) + bias.astype(self.dtype)[None, None]
 
 
+class Norm(nn.Module):
+    """A layer norm, computed in float32 and rounded at its end.
+
+    Attributes:
+      eps: added to the variance.
+      offset: added to the stored scale.
+    """
+
+    eps: float
+    offset: float
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        """Returns the normalised array, in `dtype`."""
+        shape = x.shape[-1:]
+        scale = self.param("scale", nn.initializers.constant(1 - self.offset), shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        x = x.astype(jnp.float32)
+        mean = x.mean(axis=-1, keepdims=True)
+        # Both means at once, which spares a pass over x; rounding can take the difference below 0.
+        variance = jnp.maximum(jnp.square(x).mean(axis=-1, keepdims=True) - jnp.square(mean), 0)
+        if self.offset:
+            scale += self.offset
+        axes = (1,) * (x.ndim - 1) + shape
+        y = (x - mean) * (jax.lax.rsqrt(variance + self.eps) * scale.reshape(axes))
+        return (y + bias.reshape(axes)).astype(self.dtype)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention in one of an arrangement's steps."""
 
@@ -150,6 +188,8 @@ class Attention(nn.Module):
     kernel_init: str
     number: int
     dtype: str
+    logit_cap: float
+    lora: Lora
 
     @nn.compact
     def __call__(
@@ -160,19 +200,20 @@ class Attention(nn.Module):
         shape = (self.heads, width // self.heads)
         init = KERNEL_INITS[self.kernel_init]
         dense = partial(Dense, shape, self.dtype, kernel_init=init(0))
-        q = dense(name="query")(x)
-        k = dense(name="key", use_bias=self.key_bias)(x)
-        v = dense(name="value")(x)
+        q = dense(name="query", lora=self.lora.of("query"))(x)
+        k = dense(name="key", use_bias=self.key_bias, lora=self.lora.of("key"))(x)
+        v = dense(name="value", lora=self.lora.of("value"))(x)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
 
         def core(q, k, v):
             key = self.make_rng("dropout") if train and self.dropout else None
-            return attend(q, k, v, dropout=self.dropout, key=key)
+            return attend(q, k, v, cap=self.logit_cap, dropout=self.dropout, key=key)
 
         y = self.step.over(q, k, v, grid, core)
         out_init = nn.initializers.zeros if self.step.zero_out else init(self.number)
-        return Dense((width,), self.dtype, axes=2, kernel_init=out_init, name="out")(y)
+        out = partial(Dense, (width,), self.dtype, axes=2, kernel_init=out_init)
+        return out(name="out", lora=self.lora.of("out"))(y)
 
 
 class Block(nn.Module):
@@ -192,7 +233,10 @@ class Block(nn.Module):
     key_bias: bool
     kernel_init: str
     dtype: str
+    logit_cap: float = 0.0
+    norm_offset: float = 0.0
     number: int = 1
+    lora: Lora = Lora()
 
     @nn.compact
     def __call__(
@@ -233,6 +277,8 @@ class Block(nn.Module):
                 self.kernel_init,
                 self.number,
                 self.dtype,
+                self.logit_cap,
+                self.lora,
                 name=f"attention_{i}",
             )
             turn = rotation and Rotation(*(z[:, classes:] for z in rotation))
@@ -251,6 +297,22 @@ class Block(nn.Module):
         return x + drop(dropout(y))
 
     @nn.nowrap
-    def norm(self, name: str) -> nn.LayerNorm:
-        """A layer norm, computed in float32 and rounded at its end."""
-        return nn.LayerNorm(epsilon=self.norm_eps, dtype=self.dtype, name=name)
+    def norm(self, name: str) -> Norm:
+        """A layer norm with this block's fields."""
+        return Norm(self.norm_eps, self.norm_offset, self.dtype, name=name)
+
+
+class Adapter(nn.Module):
+    """A bottleneck beside the identity, which is what it starts as (Houlsby et al. 2019)."""
+
+    bottleneck: int
+    gelu: str
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+        """Returns the adapted tokens."""
+        y = Dense((self.bottleneck,), self.dtype, name="down")(x)
+        zeros = nn.initializers.zeros
+        up = Dense((x.shape[-1],), self.dtype, kernel_init=zeros, name="up")
+        return x + up(GELUS[self.gelu](y))

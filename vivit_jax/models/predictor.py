@@ -37,6 +37,7 @@ class Predictor(nn.Module):
       mlp_dim: 0 for four times the width.
       gelu: as in VideoTransformer, and the following too.
       norm_eps: likewise.
+      closing_norm_eps: likewise.
       key_bias: likewise.
       kernel_init: likewise.
       dtype: likewise.
@@ -56,6 +57,7 @@ class Predictor(nn.Module):
     mlp_dim: int = 0
     gelu: str = "erf"
     norm_eps: float = 1e-6
+    closing_norm_eps: float = 0.0
     key_bias: bool = True
     kernel_init: str = "xavier_uniform"
     dtype: str = "float32"
@@ -70,6 +72,7 @@ class Predictor(nn.Module):
         masked: Int[Array, "B M"],
         axes: Axes,
         mask_token: int = 0,
+        class_token: Float[Array, "B E"] | None = None,
     ) -> Float[Array, "B M out"]:
         """Returns the predictions, float32.
 
@@ -79,6 +82,7 @@ class Predictor(nn.Module):
           masked: the places to predict.
           axes: (slots, rows, columns).
           mask_token: the number of the one to use.
+          class_token: of the encoder, which goes on here where it is given.
         """
         dense = partial(Dense, dtype=self.dtype, kernel_init=KERNEL_INITS[self.kernel_init](0))
         embed = dense((self.width,), use_bias=self.embed_bias, name="embed")
@@ -107,7 +111,7 @@ class Predictor(nn.Module):
             mean=True,
             average_rows=False,
             norm_summary=False,
-            norm_eps=self.norm_eps,
+            norm_eps=self.closing_norm_eps or self.norm_eps,
             dropout=0.0,
             drop_path=0.0,
             dtype=self.dtype,
@@ -116,7 +120,8 @@ class Predictor(nn.Module):
             name="blocks",
         )
         places = jnp.concatenate([visible, masked], axis=1)
-        x = blocks(x, axes, places, examples=len(x), train=False).tokens
+        given = None if class_token is None else embed(class_token)
+        x = blocks(x, axes, places, examples=len(x), train=False, class_token=given).tokens
         out = dense((self.out,), name="out")
         return out(x[:, visible.shape[1] :]).astype(jnp.float32)
 

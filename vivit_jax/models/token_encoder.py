@@ -15,7 +15,7 @@ from einops import reduce
 from jaxtyping import Array, Float, Int
 
 from vivit_jax.models.attention import Grid
-from vivit_jax.models.layers import Block, Features
+from vivit_jax.models.layers import Block, Features, Norm
 from vivit_jax.models.positions import POSITIONS, Axes, Rotation, rotation_of
 
 REMATS = {  # what the forward pass keeps for the backward
@@ -43,6 +43,7 @@ class TokenEncoder(nn.Module):
       dtype: of the blocks.
       remat: a row of REMATS.
       scan: compile one block, and loop over stacked parameters; they are stored apart anyhow.
+      norm_offset: added to the stored scale of the closing norm.
     """
 
     block: partial[Block]
@@ -58,6 +59,7 @@ class TokenEncoder(nn.Module):
     dtype: str
     remat: str
     scan: bool
+    norm_offset: float = 0.0
 
     @nn.compact
     def __call__(
@@ -68,6 +70,7 @@ class TokenEncoder(nn.Module):
         *,
         examples: int,
         train: bool,
+        class_token: Float[Array, "rows D"] | None = None,
     ) -> Features:
         """Encodes tokens in raster order over `axes`, which is (slots, rows, columns).
 
@@ -78,11 +81,15 @@ class TokenEncoder(nn.Module):
             as many in every slot.
           examples: how many clips the rows belong to, as "(examples repeats)".
           train: whether to drop anything.
+          class_token: takes part in place of a learned one.
         """
         rows, length, width = x.shape
-        classes = int(self.class_token)
-        if self.class_token:
-            token = self.param("class_token", nn.initializers.zeros, (1, 1, width))
+        classes = int(self.class_token or class_token is not None)
+        if classes:
+            if class_token is None:
+                token = self.param("class_token", nn.initializers.zeros, (1, 1, width))
+            else:
+                token = class_token[:, None]
             token = jnp.broadcast_to(token, (rows, 1, width)).astype(x.dtype)
             x = jnp.concatenate([token, x], axis=1)
         table = POSITIONS[self.positions](self.param, axes, classes, width)
@@ -95,7 +102,7 @@ class TokenEncoder(nn.Module):
         x = self.run_blocks(x, grid, rotation, examples=examples, train=train)
         if self.average_rows:
             x = reduce(x, "(b r) n d -> b n d", "mean", b=examples)
-        norm = partial(nn.LayerNorm, epsilon=self.norm_eps, dtype=jnp.float32)
+        norm = partial(Norm, self.norm_eps, self.norm_offset)
         x = x.astype(jnp.float32) if self.norm_summary else norm(name="norm")(x)
         tokens = x[:, classes:]
         summary = tokens.mean(axis=1) if self.mean else x[:, 0]

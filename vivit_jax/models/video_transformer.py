@@ -1,10 +1,11 @@
-"""The video transformer: ViViT models 1 to 4, TimeSformer, and the plain ViT on tubelets.
+"""The video transformer: ViViT models 1 to 4, TimeSformer, VideoPrism, and the ViT on tubelets.
 
 One field tells them apart:
 
     attention=                    is
     "joint"                       ViT on tubelets (VideoMAE, V-JEPA); ViViT model 1
     "factorised_encoder"          ViViT model 2: space within each slot, then time over summaries
+    "factorised_encoder_by_place" VideoPrism: space within each slot, then time at each place
     "factorised_self_attention"   ViViT model 3: time, then space, in every block
     "factorised_dot_product"      ViViT model 4: half of the heads time, half space
     "divided"                     TimeSformer: as model 3, and a class token
@@ -30,7 +31,8 @@ from jaxtyping import Array, Float, Int, UInt8
 from vivit_jax.errors import InputError
 from vivit_jax.models.attention import ARRANGEMENTS
 from vivit_jax.models.inflate import TUBELET_INITS
-from vivit_jax.models.layers import GELUS, KERNEL_INITS, Block, Features, Tubelets
+from vivit_jax.models.layers import GELUS, KERNEL_INITS, Adapter, Block, Features, Tubelets
+from vivit_jax.models.lora import TARGETS, Lora
 from vivit_jax.models.positions import POSITIONS, Axes
 from vivit_jax.models.token_encoder import REMATS, TokenEncoder
 
@@ -53,7 +55,8 @@ SIZES = {
     "H": Size(1280, 32, 16, 5120),
     "g": Size(1408, 40, 16, 6144),
 }
-BY_SLOT = ("factorised_encoder", "space_only")  # joint attention within each time slot
+# Joint attention within each time slot.
+BY_SLOT = ("factorised_encoder", "factorised_encoder_by_place", "space_only")
 CHOICES = {
     "size": tuple(SIZES),
     "attention": (*ARRANGEMENTS, *BY_SLOT),
@@ -90,7 +93,7 @@ class VideoTransformer(nn.Module):
       mlp_dim: hidden width of the MLPs.
       tubelet: pixels that one token covers, as (frames, rows, columns).
       attention: see the table above.
-      temporal_depth: blocks over time, which only "factorised_encoder" reads; with 0 its summary
+      temporal_depth: blocks over time, which only the factorised encoders read; with 0 the summary
         is the mean over slots.
       positions: a row of positions.POSITIONS.
       pool: what the summary is: the "class_token" or the "mean" over tokens; or their mean where a
@@ -105,11 +108,22 @@ class VideoTransformer(nn.Module):
         "central_frame".
       gelu: "tanh" (ViViT) or "erf" (TimeSformer, VideoMAE, V-JEPA).
       norm_eps: of every layer norm.
+      closing_norm_eps: of the closing norm, where it is another (Hugging Face's VideoMAE); 0 for
+        norm_eps.
       norm_summary: the closing norm is of the summary, and not of each token, as where VideoMAE and
         MAE-ST are fine-tuned; tokens are then left as the last block gives them.
+      norm_offset: added to the stored scale of every layer norm: 1 where files hold what it differs
+        from 1 by (VideoPrism).
       key_bias: whether keys have a bias, which softmax takes out again (VideoMAE's have none).
+      logit_cap: what no attention logit goes beyond, by a tanh (VideoPrism's 50); 0 for none.
       kernel_init: what dense layers start from: "xavier_uniform" (ViT, VideoMAE), or "normal" with
         a standard deviation of 0.02, less for what closes a residual (V-JEPA).
+      lora_rank: of the updates that kernels of attention have beside them (LoRA), in every block; 0
+        for none. Train them alone with optim.freeze=all_but_lora.
+      lora_alpha: an update is the product of its two matrices times lora_alpha / lora_rank.
+      lora_targets: kernels that have one: any of "query", "key", "value" and "out".
+      adapter: width of the bottleneck between space and time of "factorised_encoder", which starts
+        as the identity; 0 for none.
       dtype: "float32" or "bfloat16", in which matrices are multiplied.
       remat: what the backward pass recomputes: "none", "full" (everything) or "dots" (all but the
         dense layers).
@@ -138,9 +152,16 @@ class VideoTransformer(nn.Module):
     tubelet_init: str = "lecun_normal"
     gelu: str = "tanh"
     norm_eps: float = 1e-6
+    closing_norm_eps: float = 0.0
     norm_summary: bool = False
+    norm_offset: float = 0.0
     key_bias: bool = True
+    logit_cap: float = 0.0
     kernel_init: str = "xavier_uniform"
+    lora_rank: int = 0
+    lora_alpha: float = 16.0
+    lora_targets: tuple[str, ...] = ("query", "value")
+    adapter: int = 0
     dtype: str = "float32"
     remat: str = "none"
     scan: bool = False
@@ -181,8 +202,12 @@ class VideoTransformer(nn.Module):
         return frames // f, height // r, width // c
 
     @nn.nowrap
-    def every_place(self, clips: int, frames: int, height: int, width: int) -> Int[Array, "B N"]:
+    def every_place(
+        self, clips: int, frames: int, height: int, width: int
+    ) -> Int[Array, "B N"] | None:
         """Returns what gives a token for every place as `keep`, whatever the arrangement."""
+        if self.attention == "joint":  # gives them anyhow
+            return None
         count = math.prod(self.grid(frames, height, width))
         return jnp.broadcast_to(jnp.arange(count, dtype=jnp.int32)[None], (clips, count))
 
@@ -227,7 +252,17 @@ class VideoTransformer(nn.Module):
 
         space = self.encoder("space", self.dims.depth)
         tokens, slots = space(x, (1, h, w), places, examples=clips, train=train)
+        if self.attention == "factorised_encoder_by_place":
+            x = rearrange(tokens, "(b t) s d -> (b s) t d", t=t)
+            if self.temporal_depth:
+                time = self.encoder("time", self.temporal_depth)
+                x = time(x, (t, 1, 1), examples=clips, train=train).tokens
+            tokens = rearrange(x, "(b s) t d -> b (t s) d", b=clips)
+            return Features(tokens=tokens, summary=tokens.mean(axis=1))
+
         slots = rearrange(slots, "(b t) d -> b t d", t=t)
+        if self.adapter:
+            slots = Adapter(self.adapter, self.gelu, self.dtype, name="adapter")(slots)
         features = Features(tokens=slots, summary=slots.mean(axis=1))
         if self.temporal_depth:
             time = self.encoder("time", self.temporal_depth)
@@ -254,8 +289,11 @@ class VideoTransformer(nn.Module):
             attention_dropout=self.attention_dropout,
             drop_path_rescaled=self.drop_path_rescaled,
             key_bias=self.key_bias,
+            logit_cap=self.logit_cap,
+            norm_offset=self.norm_offset,
             kernel_init=self.kernel_init,
             dtype=self.dtype,
+            lora=Lora(self.lora_rank, self.lora_alpha, self.lora_targets),
         )
         return TokenEncoder(
             block=block,
@@ -265,7 +303,8 @@ class VideoTransformer(nn.Module):
             mean=self.pool != "class_token",
             average_rows=average_rows,
             norm_summary=self.norm_summary and name != "space",
-            norm_eps=self.norm_eps,
+            norm_eps=self.closing_norm_eps or self.norm_eps,
+            norm_offset=self.norm_offset,
             dropout=self.dropout,
             drop_path=self.drop_path,
             dtype=self.dtype,
@@ -285,9 +324,11 @@ def check(model: VideoTransformer) -> None:
         value = getattr(model, field)
         if value not in choices:
             raise InputError(f"model.{field} = {value!r} is none of {', '.join(choices)}.")
-    for field in ("width", "depth", "heads", "mlp_dim", "temporal_depth"):
+    for field in ("width", "depth", "heads", "mlp_dim", "temporal_depth", "lora_rank", "adapter"):
         if getattr(model, field) < 0:
             raise InputError(f"model.{field} = {getattr(model, field)} is below 0.")
+    if not model.logit_cap >= 0:
+        raise InputError(f"model.logit_cap = {model.logit_cap} is below 0, which is for no cap.")
     for field in ("dropout", "attention_dropout", "drop_path"):
         if not 0 <= getattr(model, field) < 1:
             raise InputError(f"model.{field} = {getattr(model, field)} is not in [0, 1).")
@@ -314,15 +355,26 @@ def check(model: VideoTransformer) -> None:
             f"{model.attention!r} has tables for space (and time) of its own: use 'learned'."
         )
     if model.norm_summary and (
-        model.attention == "space_only"
+        model.attention in ("space_only", "factorised_encoder_by_place")
         or (model.attention == "factorised_encoder" and not model.temporal_depth)
     ):
         raise InputError(
             f"model.norm_summary = True is for a summary over whole clips, which model.attention = "
-            f"{model.attention!r} makes of slots that are normalised apart: use False."
+            f"{model.attention!r} makes of slots or places that are normalised apart: use False."
         )
+    if model.lora_rank and not (model.lora_targets and set(model.lora_targets) <= set(TARGETS)):
+        raise InputError(
+            f"model.lora_targets = {model.lora_targets}; expected one or more of "
+            f"{', '.join(TARGETS)}."
+        )
+    if model.adapter and model.attention != "factorised_encoder":
+        raise InputError(
+            f"model.adapter = {model.adapter} lies between space and time, and model.attention = "
+            f"{model.attention!r} has no such place: use 0, or 'factorised_encoder'."
+        )
+    by_place = model.attention == "factorised_encoder_by_place"
     arrangement = ARRANGEMENTS.get(model.attention)
-    if model.class_token and arrangement and not arrangement.class_token:
+    if model.class_token and (by_place or (arrangement and not arrangement.class_token)):
         raise InputError(
             f"model.pool = {model.pool!r} cannot be used with model.attention = "
             f"{model.attention!r}, which has no place for a class token: use 'mean'."

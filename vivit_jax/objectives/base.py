@@ -9,6 +9,7 @@ under every objective, whoever trained it. It offers
     check_clip(frames, height, width)         # where it has any: refuses what it cannot train on
     target = "average"                        # where it has any: __call__ is then also given
                                               # target=, the parameters of the average encoder
+    learns = False                            # where it cannot be trained
 
 and a batch holds "video" (uint8 [B T H W 3], or floats already normalised), and when a loss is
 wanted "label" and "valid" [B]. Means over examples, gradients and updates are the step's, so an

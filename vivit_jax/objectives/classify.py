@@ -1,12 +1,14 @@
-"""Supervised recognition: a linear head on the encoder's summary.
+"""Supervised recognition: a linear head on the encoder's summary, or on what a pooler gathers.
 
 One label a video, any number of them, or one for each of several heads (EPIC-Kitchens' noun and
 verb): one Dense layer whatever the heads, its logits laid end to end. As in ViViT's reference, the
-head starts at zero and the loss of several heads is the mean of theirs.
+head starts at zero and the loss of several heads is the mean of theirs. V-JEPA classifies by an
+attentive pooler on the tokens of every place; see models/attentive_pooler.py.
 """
 
 from collections.abc import Mapping
 from itertools import accumulate
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,10 +17,14 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from vivit_jax.errors import InputError
-from vivit_jax.models.costs import Costs, multiply_accumulates
+from vivit_jax.models.attentive_pooler import AttentivePooler
+from vivit_jax.models.costs import Costs, multiply_accumulates, pooler_multiply_accumulates
 from vivit_jax.models.video_transformer import normalise
 from vivit_jax.objectives.base import Outcome
 from vivit_jax.objectives.mixup import mix
+from vivit_jax.options import choose
+
+POOLINGS = ("summary", "attentive")
 
 
 class Classify(nn.Module):
@@ -31,8 +37,14 @@ class Classify(nn.Module):
       label_smoothing: share of the probability that is spread over all classes.
       mixup: alpha of mixup's Beta distribution; 0 for none.
       cutmix: alpha of CutMix's; where both are on, each batch takes one of them.
-      head_dropout: of the summary.
+      head_dropout: of what the head sees.
       head_bias: what the head's biases start from.
+      pooling: what the head sees: the encoder's "summary", or all its tokens through a pooler of
+        the head's own, "attentive" (V-JEPA).
+      pooler_depth: blocks of self-attention before the one that pools (V-JEPA 2's has 3).
+      pooler_heads: of attention; 0 for the encoder's.
+      pooler_norm_eps: of every layer norm of the pooler.
+      pooler_key_bias: whether its keys have a bias, which softmax takes out again.
 
     Raises:
       InputError: a field's value is impossible.
@@ -46,25 +58,21 @@ class Classify(nn.Module):
     cutmix: float = 0.0
     head_dropout: float = 0.0
     head_bias: float = 0.0
+    pooling: str = "summary"
+    pooler_depth: int = 0
+    pooler_heads: int = 0
+    pooler_norm_eps: float = 1e-5
+    pooler_key_bias: bool = False
 
     def __post_init__(self) -> None:
         """Refuses what cannot be built, before anything is."""
-        if not all(self.class_splits):
-            raise InputError(
-                "objective.name = 'classify' learns labels, and data.labels = 'none' reads none: "
-                "set data.labels = 'single', or choose an objective that needs none, such as "
-                "'masked_pixels'."
-            )
-        for field in ("label_smoothing", "head_dropout"):
-            if not 0 <= getattr(self, field) < 1:
-                raise InputError(f"objective.{field} = {getattr(self, field)} is not in [0, 1).")
-        for field in ("mixup", "cutmix"):
-            if getattr(self, field) < 0:
-                raise InputError(f"objective.{field} = {getattr(self, field)} is below 0.")
+        check(self)
         super().__post_init__()
 
     def setup(self) -> None:
-        """Makes the head."""
+        """Makes the head, and the pooler where there is one."""
+        if self.pooling == "attentive":
+            self.pooler = self.make_pooler()
         self.dropout = nn.Dropout(self.head_dropout)
         self.head = nn.Dense(
             sum(self.class_splits),
@@ -96,8 +104,24 @@ class Classify(nn.Module):
     @nn.nowrap
     def costs(self, frames: int, image_size: int) -> Costs:
         """Returns the multiply-accumulates of one clip's forward pass."""
-        classes = sum(self.class_splits)
-        return Costs(multiply_accumulates(self.encoder, frames, image_size, classes))  # type: ignore
+        encoder: Any = self.encoder
+        total = multiply_accumulates(encoder, frames, image_size, sum(self.class_splits))
+        if self.pooling == "attentive":
+            slots, rows, columns = encoder.grid(frames, image_size, image_size)
+            tokens = rows * columns * (1 if encoder.attention == "space_only" else slots)
+            total += pooler_multiply_accumulates(self.make_pooler(), encoder.dims.width, tokens)
+        return Costs(total)
+
+    @nn.nowrap
+    def make_pooler(self) -> AttentivePooler:
+        """Returns the pooler."""
+        encoder: Any = self.encoder
+        return AttentivePooler(
+            heads=self.pooler_heads or encoder.dims.heads,
+            depth=self.pooler_depth,
+            norm_eps=self.pooler_norm_eps,
+            key_bias=self.pooler_key_bias,
+        )
 
     def predict(self, batch: Mapping[str, Array]) -> Float[Array, "B K"]:
         """Returns the logits of a batch's clips, head after head."""
@@ -105,8 +129,16 @@ class Classify(nn.Module):
 
     def logits(self, video: Array, train: bool) -> Float[Array, "B K"]:
         """Returns the logits of clips, in float32."""
-        summary = self.encoder(video, train=train).summary
-        return self.head(self.dropout(summary, deterministic=not train))
+        return self.head(self.dropout(self.pooled(video, train), deterministic=not train))
+
+    def pooled(self, video: Array, train: bool) -> Float[Array, "B D"]:
+        """Returns what the head sees of each clip."""
+        if self.pooling == "summary":
+            return self.encoder(video, train=train).summary
+        encoder: Any = self.encoder
+        return self.pooler(
+            encoder(video, encoder.every_place(*video.shape[:4]), train=train).tokens
+        )
 
     @nn.nowrap
     def targets(self, label: Array) -> Float[Array, "B K"]:
@@ -144,3 +176,37 @@ class Classify(nn.Module):
     def by_head(self, x: Float[Array, "B K"]) -> list[Float[Array, "B k"]]:
         """Returns the columns of each head."""
         return jnp.split(x, list(accumulate(self.class_splits))[:-1], axis=1)
+
+
+def check(objective: Classify) -> None:
+    """Refuses fields that are impossible, alone or together.
+
+    Raises:
+      InputError: names the field, its value, and what would do.
+    """
+    if not all(objective.class_splits):
+        raise InputError(
+            "objective.name = 'classify' learns labels, and data.labels = 'none' reads none: "
+            "set data.labels = 'single', or choose an objective that needs none, such as "
+            "'masked_pixels'."
+        )
+    for field in ("label_smoothing", "head_dropout"):
+        if not 0 <= getattr(objective, field) < 1:
+            raise InputError(f"objective.{field} = {getattr(objective, field)} is not in [0, 1).")
+    for field in ("mixup", "cutmix", "pooler_depth", "pooler_heads"):
+        if getattr(objective, field) < 0:
+            raise InputError(f"objective.{field} = {getattr(objective, field)} is below 0.")
+    choose("objective.pooling", objective.pooling, POOLINGS)
+    if objective.pooling == "summary":
+        return
+    encoder: Any = objective.encoder
+    if encoder.norm_summary:
+        raise InputError(
+            "objective.pooling = 'attentive' reads the encoder's tokens, which model.norm_summary "
+            "= True leaves without a closing norm: use False."
+        )
+    if objective.pooler_heads and encoder.dims.width % objective.pooler_heads:
+        raise InputError(
+            f"objective.pooler_heads = {objective.pooler_heads} does not divide the model's width "
+            f"of {encoder.dims.width}: each head takes an equal part of it."
+        )

@@ -43,8 +43,11 @@ class LatentPrediction(nn.Module):
       predictor_width: of its tokens.
       predictor_depth: blocks.
       predictor_heads: of attention.
+      predictor_mlp_dim: hidden width of its MLPs; 0 for four times its width.
       predictor_positions: a row of positions.POSITIONS.
       shared_mask_token: one mask token for all masks, as V-JEPA 2's code has it; else one for each.
+      mask_tokens: how many the predictor has, of which the first are used: V-JEPA 2's published
+        weights have more than masks; 0 for as many as are used.
 
     Raises:
       InputError: a field's value is impossible, or the encoder cannot be trained so.
@@ -59,8 +62,10 @@ class LatentPrediction(nn.Module):
     predictor_width: int = 384
     predictor_depth: int = 12
     predictor_heads: int = 12
+    predictor_mlp_dim: int = 0
     predictor_positions: str = "sincos_3d"
     shared_mask_token: bool = False
+    mask_tokens: int = 0
 
     def __post_init__(self) -> None:
         """Refuses what cannot be built, before anything is."""
@@ -82,6 +87,11 @@ class LatentPrediction(nn.Module):
         """Returns the masks' rules."""
         pairs = zip(self.blocks, self.block_scales, strict=True)
         return [Blocks(count, scale, self.block_aspect) for count, scale in pairs]
+
+    @property
+    def used_mask_tokens(self) -> int:
+        """How many mask tokens the masks share."""
+        return 1 if self.shared_mask_token else len(self.blocks)
 
     @nn.nowrap
     def costs(self, frames: int, image_size: int) -> Costs:
@@ -109,7 +119,8 @@ class LatentPrediction(nn.Module):
             heads=self.predictor_heads,
             out=encoder.dims.width,
             positions=self.predictor_positions,
-            mask_tokens=1 if self.shared_mask_token else len(self.blocks),
+            mlp_dim=self.predictor_mlp_dim,
+            mask_tokens=self.mask_tokens or self.used_mask_tokens,
             mask_init=nn.initializers.zeros,
             gelu=encoder.gelu,
             norm_eps=encoder.norm_eps,
@@ -164,11 +175,7 @@ class LatentPrediction(nn.Module):
     @nn.nowrap
     def targets(self, video: Float[Array, "B T H W 3"], params: Any) -> Float[Array, "B N D"]:
         """Returns the layer-normalised features of whole clips; no gradient flows through."""
-        every = (
-            None
-            if self.encoder.attention == "joint"
-            else self.encoder.every_place(*video.shape[:4])
-        )
+        every = self.encoder.every_place(*video.shape[:4])
         average = self.encoder.clone(parent=None)
         features = cast(Features, average.apply({"params": params}, video, every))
         tokens = jax.lax.stop_gradient(features.tokens)
@@ -202,6 +209,13 @@ def check(objective: LatentPrediction) -> None:
         raise InputError(
             f"objective.block_aspect = {objective.block_aspect}; expected two numbers above 0, the "
             "smallest first."
+        )
+    if objective.predictor_mlp_dim < 0:
+        raise InputError(f"objective.predictor_mlp_dim = {objective.predictor_mlp_dim} is below 0.")
+    if objective.mask_tokens and objective.mask_tokens < objective.used_mask_tokens:
+        raise InputError(
+            f"objective.mask_tokens = {objective.mask_tokens} are fewer than the masks use, "
+            f"{objective.used_mask_tokens}: give at least as many, or 0."
         )
     sizes = (objective.predictor_width, objective.predictor_depth, objective.predictor_heads)
     check_sizes("predictor", *sizes, objective.encoder.dims.width)

@@ -35,8 +35,9 @@ from vivit_jax.models.video_transformer import VideoTransformer, normalise
 from vivit_jax.objectives.base import Outcome
 from vivit_jax.objectives.masking import RULES, Mask, check_arrangement, check_cells, running_cell
 
-NORMALISED = ("colour", "all", "none")
-FRAMES = ("all", "linspace", "first")
+NORMALISED = ("colour", "all", "none", "input")
+FRAMES = ("all", "linspace", "first", "central")
+SEEN = ("all", "input")  # targets are of the clips as the encoder sees them
 EPS = 1e-6
 KEY = jax.eval_shape(lambda: jax.random.key(0))
 
@@ -63,16 +64,21 @@ class MaskedPixels(nn.Module):
       mask: a row of masking.RULES: "tube", "slots" or "random".
       mask_ratio: share of the tokens that are hidden.
       decoder_mask_ratio: share of the tokens that are not decoded, by running cells; 0 for none.
-      target_frames: "all" of a tubelet; or one of it, the "first" (as PySlowFast has it), or by
-        "linspace" from the clip's first frame to its last (as mae_st has it).
+      target_frames: "all" of a tubelet; or one of it, the "first" (as PySlowFast has it), the
+        "central" (AV-MAE), or by "linspace" from the clip's first frame to its last (as mae_st has
+        it).
       target_normalised: each target token to mean 0 and variance 1: each "colour" apart (VideoMAE),
-        "all" its pixels together (MAE-ST), or "none".
+        "all" its pixels together (MAE-ST), or not: "none" for pixels in [0, 1], and "input" for
+        those that the encoder sees (AV-MAE).
       decoder_width: of its tokens.
       decoder_depth: blocks.
       decoder_heads: of attention.
       decoder_mlp_dim: 0 for four times its width.
       decoder_positions: a row of positions.POSITIONS.
-      decoder_class_token: whether it has a class token of its own.
+      decoder_class_token: whether it has a class token of its own (MAE-ST's own code).
+      decoder_keeps_class_token: whether the encoder's goes on in it, mapped as the tokens are
+        (PySlowFast's MAE-ST).
+      decoder_closing_norm_eps: of its closing norm; 0 for the encoder's norm_eps.
       decoder_embed_bias: whether the map from the encoder's width to its has a bias.
 
     Raises:
@@ -91,6 +97,8 @@ class MaskedPixels(nn.Module):
     decoder_mlp_dim: int = 0
     decoder_positions: str = "sincos_1d"
     decoder_class_token: bool = False
+    decoder_keeps_class_token: bool = False
+    decoder_closing_norm_eps: float = 0.0
     decoder_embed_bias: bool = False
 
     def __post_init__(self) -> None:
@@ -125,7 +133,10 @@ class MaskedPixels(nn.Module):
         encoder = self.encoder
         visible, masked = self.counts(encoder.grid(frames, image_size, image_size))
         decoder = predictor_multiply_accumulates(
-            self.make_decoder(), encoder.dims.width, visible, masked
+            self.make_decoder(),
+            encoder.dims.width,
+            visible + int(self.decoder_keeps_class_token),
+            masked,
         )
         return Costs(multiply_accumulates(encoder, frames, image_size, visible=visible) + decoder)
 
@@ -148,6 +159,7 @@ class MaskedPixels(nn.Module):
             mlp_dim=self.decoder_mlp_dim,
             gelu=encoder.gelu,
             norm_eps=encoder.norm_eps,
+            closing_norm_eps=self.decoder_closing_norm_eps,
             kernel_init=encoder.kernel_init,
             key_bias=encoder.key_bias,
             dtype=encoder.dtype,
@@ -186,8 +198,10 @@ class MaskedPixels(nn.Module):
         self, video: Float[Array, "B T H W 3"], drawn: Drawn, *, train: bool = False
     ) -> Float[Array, "B M P"]:
         """Returns the decoder's predictions at the decoded places, in the units of `targets`."""
-        tokens = self.encoder(video, drawn.visible, train=train).tokens
-        return self.decoder(tokens, drawn.visible, drawn.decoded, self.axes(video))
+        tokens, summary = self.encoder(video, drawn.visible, train=train)
+        kept = summary if self.decoder_keeps_class_token else None
+        places = (drawn.visible, drawn.decoded)
+        return self.decoder(tokens, *places, self.axes(video), class_token=kept)
 
     @nn.nowrap
     def draw(self, key: Key[Array, ""], clips: int, axes: Axes) -> Drawn:
@@ -206,7 +220,7 @@ class MaskedPixels(nn.Module):
         """Returns what a perfect decoder would predict for every token of normalised clips.
 
         A token's values are in the order (frame, row, column, colour). MAE-ST's are of the clips
-        as the encoder sees them; VideoMAE's of pixels in [0, 1].
+        as the encoder sees them, and AV-MAE's; VideoMAE's of pixels in [0, 1].
         """
         patches = self.patches(video)
         mean, scale = self.moments(patches)
@@ -226,7 +240,8 @@ class MaskedPixels(nn.Module):
         """
         mean, scale = (take(x, places) for x in self.moments(self.patches(video)))
         pixels = rearrange(predicted, "b m (p c) -> b m p c", c=3) * scale + mean
-        return denormalise(pixels, self.encoder) if self.target_normalised == "all" else pixels
+        seen = self.target_normalised in SEEN
+        return denormalise(pixels, self.encoder) if seen else pixels
 
     @nn.nowrap
     def moments(
@@ -234,7 +249,7 @@ class MaskedPixels(nn.Module):
     ) -> tuple[Float[Array, "B N 1 3"], Float[Array, "B N 1 3"]]:
         """Returns what is subtracted from the pixels of tokens, and what they are divided by."""
         shape = (*patches.shape[:2], 1, 3)
-        if self.target_normalised == "none":
+        if self.target_normalised in ("none", "input"):
             return jnp.zeros(shape), jnp.ones(shape)
         axes = (2,) if self.target_normalised == "colour" else (2, 3)
         mean = patches.mean(axis=axes, keepdims=True)
@@ -247,7 +262,7 @@ class MaskedPixels(nn.Module):
     @nn.nowrap
     def patches(self, video: Float[Array, "B T H W 3"]) -> Float[Array, "B N P 3"]:
         """Returns the pixels of every token's target, before they are normalised."""
-        if self.target_normalised != "all":
+        if self.target_normalised not in SEEN:
             video = denormalise(video, self.encoder)
         return self.cut(video)
 
@@ -282,6 +297,8 @@ class MaskedPixels(nn.Module):
             return np.arange(frames)
         if self.target_frames == "first":
             return np.arange(0, frames, f)
+        if self.target_frames == "central":
+            return np.arange(f // 2, frames, f)
         return np.linspace(0, frames - 1, frames // f, dtype=np.float32).astype(int)
 
     @nn.nowrap
@@ -314,6 +331,16 @@ def check(objective: MaskedPixels) -> None:
             raise InputError(
                 f"objective.{field} = {getattr(objective, field)!r} is none of {', '.join(names)}."
             )
+    if objective.decoder_keeps_class_token and objective.encoder.pool != "class_token":
+        raise InputError(
+            "objective.decoder_keeps_class_token = True needs the encoder's class token, and "
+            f"model.pool = {objective.encoder.pool!r}: use 'class_token'."
+        )
+    if objective.decoder_keeps_class_token and objective.decoder_class_token:
+        raise InputError(
+            "objective.decoder_keeps_class_token and decoder_class_token are both True; the "
+            "decoder has one class token: the encoder's, or its own."
+        )
     sizes = (objective.decoder_width, objective.decoder_depth, objective.decoder_heads)
     check_sizes("decoder", *sizes, objective.encoder.dims.width)
     check_arrangement(objective.encoder, RULES[objective.mask].arrangements)

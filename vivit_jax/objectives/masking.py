@@ -61,7 +61,8 @@ class Rule(NamedTuple):
     arrangements: tuple[str, ...]
 
 
-OF_TUBES = (*ARRANGEMENTS, "factorised_encoder")  # the same places in every slot: a regular grid
+# The same places in every slot: a regular grid.
+OF_TUBES = (*ARRANGEMENTS, "factorised_encoder", "factorised_encoder_by_place")
 RULES = {
     "tube": Rule(tube, OF_TUBES),
     "slots": Rule(slots, ("joint", "factorised_encoder")),  # as many in every slot

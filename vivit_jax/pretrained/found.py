@@ -1,0 +1,132 @@
+"""What a published file holds, and that as a model of ours.
+
+A family's module reads its format and gives a Found: which model it is, by shapes and by the
+file's own config, and the table of names. Here that becomes parameters, strictly.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vivit_jax import config, recipe
+from vivit_jax.errors import InputError
+from vivit_jax.pretrained.rules import Arrays, Left, Rule, to_ours
+from vivit_jax.trees import as_tree, by_path
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a file holds.
+
+    Attributes:
+      where: it is, for messages.
+      model: options of config.model, without "name".
+      objective: config.objective.
+      data: options of config.data: at least frames and image_size, of a clip.
+      eval: options of config.eval, as far as the file tells.
+      arrays: parameters by their names.
+      rules: what these are here, by path of the objective's parameters ("encoder/...").
+      sizes: lengths of axes in the rules' layouts, such as "h": heads.
+      label_maps: names of the classes, a map for each head.
+      left: what the file may hold beside.
+      notes: what was assumed, or should be known before the numbers are trusted.
+    """
+
+    where: str
+    model: Mapping[str, Any]
+    objective: Mapping[str, Any]
+    data: Mapping[str, Any]
+    arrays: Arrays
+    rules: Sequence[Rule]
+    sizes: Mapping[str, int]
+    label_maps: tuple[tuple[str, ...], ...] = ((),)
+    left: Sequence[Left] = ()
+    notes: Sequence[str] = ()
+    eval: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class Pretrained(NamedTuple):
+    """A published model as one of ours.
+
+    Attributes:
+      where: it is from.
+      experiment: config.model, objective, and data and eval as far as the file tells; the rest is
+        default.
+      label_maps: names of the classes, a map for each head.
+      params: float32 arrays of the objective by path, as "encoder/tubelets/kernel".
+      account: lines that tell what was left out and what was assumed.
+    """
+
+    where: str
+    experiment: config.Experiment
+    label_maps: tuple[tuple[str, ...], ...]
+    params: dict[str, np.ndarray]
+    account: list[str]
+
+    def build(self) -> tuple[nn.Module, dict[str, Any]]:
+        """Returns the objective and its parameters as a tree."""
+        objective = recipe.build_objective(self.experiment, self.label_maps)
+        return objective, jax.tree.map(jnp.asarray, as_tree(self.params))
+
+
+def translate(found: Found) -> Pretrained:
+    """Returns what was found as one of our models.
+
+    Raises:
+      InputError: the file's parameters are not exactly those of the model.
+    """
+    sections = recipe.experiment(
+        model={"name": "video_transformer", **found.model},
+        objective=dict(found.objective),
+        data=dict(found.data),
+        eval=dict(found.eval),
+    )
+    experiment = config.parse(sections.to_dict())
+    objective = recipe.build_objective(experiment, found.label_maps)
+    shapes = shapes_of(objective, experiment.data)
+    params, account = to_ours(
+        found.rules, found.arrays, shapes, found.sizes, found.left, found.where
+    )
+    notes = [f"  note     {note}" for note in found.notes]
+    return Pretrained(found.where, experiment, found.label_maps, params, [*account, *notes])
+
+
+def shapes_of(objective: nn.Module, data: config.Data) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of an objective's parameters by path; nothing is computed."""
+    clip = {
+        "video": jnp.zeros((1, data.frames, data.image_size, data.image_size, 3), jnp.uint8),
+        "label": jnp.zeros((1, len(getattr(objective, "class_splits", ()))), jnp.int32),
+        "valid": jnp.ones(1, bool),
+    }
+    keys = {"params": jax.random.key(0), "mask": jax.random.key(0)}
+    params: Any = jax.eval_shape(objective.init, keys, clip)["params"]
+    return {path: leaf.shape for path, leaf in by_path(params).items()}
+
+
+def numbered(classes: int) -> tuple[str, ...]:
+    """Returns names for classes that a file does not name: their numbers."""
+    return tuple(map(str, range(classes)))
+
+
+def depth(arrays: Arrays, prefix: str) -> int:
+    """Returns how many numbered blocks follow a prefix, such as "encoder.layer."."""
+    numbers = {name[len(prefix) :].split(".")[0] for name in arrays if name.startswith(prefix)}
+    return len(numbers)
+
+
+def side(cells: int, patch: int, where: str) -> int:
+    """Returns the image's height and width, pixels, from the number of its patches.
+
+    Raises:
+      InputError: that is no square.
+    """
+    root = math.isqrt(cells)
+    if root * root != cells:
+        raise InputError(f"{where}: {cells} positions are no square of patches.")
+    return root * patch

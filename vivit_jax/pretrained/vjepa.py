@@ -1,0 +1,245 @@
+"""V-JEPA's own checkpoints (.pth.tar, .pt), of V-JEPA 1 and 2: encoder and predictor.
+
+A file holds the encoder, its slow average "target_encoder" and the predictor, as state_dicts of
+wrapped modules, beside the optimiser's state. Neither numbers of heads nor, with rotary positions,
+the size of clips is told by any array; fixed positions are, and their values tell the grid.
+
+Sources: Bardes et al. 2024 (V-JEPA 1: fixed positions), Assran et al. 2025 (V-JEPA 2: rotary).
+"""
+
+import itertools
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from vivit_jax.errors import InputError
+from vivit_jax.models.positions import Axes, sincos_3d_table
+from vivit_jax.pretrained.found import Found, depth
+from vivit_jax.pretrained.rules import Left, Rule, dense, from_heads, fused, norm
+from vivit_jax.pretrained.torch_file import read_torch, state_dict
+
+HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 22}  # of encoders, by width
+PREDICTOR_HEADS = 12  # of V-JEPA 2; those of V-JEPA 1 are the encoder's
+CLIP = (64, 256)  # frames and side that V-JEPA 2 is loaded for unless told
+ENCODERS = ("target_encoder", "encoder")  # the first is taken, as published evaluations do
+WRAPPERS = r"^(module\.)?(backbone\.)?"  # of a module for several processes, and of several masks
+TABLES = r"encoder\.pos_embed|predictor\.predictor_pos_embed"
+LIKE = {
+    "attention": "joint",
+    "pool": "mean",
+    "gelu": "erf",
+    "norm_eps": 1e-6,
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+}
+
+
+def block(theirs: str, ours: str, heads: str) -> list[Rule]:
+    """Returns the rules of the blocks of a stack, whose heads are an axis of their own."""
+    return [
+        *norm(f"{theirs}.norm1", f"{ours}/attention_norm_0"),
+        *fused(f"{theirs}.attn.qkv", f"{ours}/attention_0", heads=heads),
+        *from_heads(f"{theirs}.attn.proj", f"{ours}/attention_0/out", heads=heads),
+        *norm(f"{theirs}.norm2", f"{ours}/mlp_norm"),
+        *dense(f"{theirs}.mlp.fc1", f"{ours}/mlp_in"),
+        *dense(f"{theirs}.mlp.fc2", f"{ours}/mlp_out"),
+    ]
+
+
+ENCODE = [
+    Rule("encoder.patch_embed.proj.weight", "encoder/tubelets/kernel", "d c f r w -> f r w c d"),
+    Rule("encoder.patch_embed.proj.bias", "encoder/tubelets/bias"),
+    *block("encoder.blocks.{i}", "encoder/blocks/block_{i}", "h"),
+    *norm("encoder.norm", "encoder/blocks/norm"),
+]
+PREDICT = [
+    *ENCODE,
+    *dense("predictor.predictor_embed", "predictor/embed"),
+    Rule("predictor.mask_tokens", "predictor/mask_tokens", "m 1 1 d -> m d"),
+    *block("predictor.predictor_blocks.{i}", "predictor/blocks/block_{i}", "g"),
+    *norm("predictor.predictor_norm", "predictor/blocks/norm"),
+    *dense("predictor.predictor_proj", "predictor/out"),
+]
+
+
+def read(path: pathlib.Path) -> Found:
+    """Returns what a file holds.
+
+    Raises:
+      InputError: it is no checkpoint of V-JEPA's.
+    """
+    arrays, notes = read_arrays(path)
+    kernel = arrays.get("encoder.patch_embed.proj.weight")
+    if kernel is None or kernel.ndim != 5:
+        shape = "none" if kernel is None else str(kernel.shape)
+        raise InputError(
+            f"{path}: encoder.patch_embed.proj.weight: {shape}; expected five axes, as an encoder "
+            "of videos has."
+        )
+    width, _, *tubelet = kernel.shape
+    arrays, tokens = with_one_array_of_mask_tokens(arrays, path)
+    rotary, axes = positions_of(arrays.get("encoder.pos_embed"), width, tokens, path)
+    heads = known_heads(width, path)
+    notes.append(f"{heads} heads, as published encoders of width {width} have: no array tells.")
+    frames, side = CLIP if axes is None else (axes[0] * tubelet[0], axes[1] * tubelet[1])
+    if axes is None:
+        notes.append(
+            f"rotary positions, and clips of {frames} frames of {side} x {side}, for which V-JEPA "
+            "2 is loaded unless told: no array tells. Other sizes need no other weights."
+        )
+    model = {
+        "width": width,
+        "depth": depth(arrays, "encoder.blocks."),
+        "heads": heads,
+        "mlp_dim": inner("encoder.blocks", arrays, width),
+        "tubelet": tuple(tubelet),
+        "positions": "rotary_3d_tiled" if rotary else "sincos_3d",
+        **LIKE,
+    }
+    sizes, left = {"h": heads}, [Left(TABLES, "fixed positions, which are made anew or not read")]
+    if tokens:
+        objective, rules = predictor_of(arrays, heads, tokens, rotary), PREDICT
+        sizes["g"] = objective["predictor_heads"]
+    else:
+        objective, rules = {"name": "encode"}, ENCODE
+        left.append(Left(r"predictor\..+", "a predictor without mask tokens, as of robots' acts"))
+    return Found(
+        where=str(path),
+        model=model,
+        objective=objective,
+        data={"frames": frames, "image_size": side},
+        arrays=arrays,
+        rules=rules,
+        sizes=sizes,
+        left=left,
+        notes=notes,
+    )
+
+
+def read_arrays(path: pathlib.Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Returns the arrays of encoder and predictor by name, and what is to be noted of them."""
+    content = read_torch(path)
+    held = list(content) if isinstance(content, dict) else [type(content).__name__]
+    taken = next((name for name in ENCODERS if name in held), None)
+    if taken is None:
+        raise InputError(
+            f"{path} holds {', '.join(map(str, held[:9]))}; expected target_encoder or encoder, "
+            "and predictor, as V-JEPA's checkpoints of pretraining have."
+        )
+    notes = [f"the encoder is {taken}."]
+    if taken == "target_encoder" and "encoder" in held:
+        notes = [
+            "the encoder is target_encoder, as in the published evaluations. The file's encoder, "
+            "which PyTorch Hub takes and whose tokens the predictor learnt from, is left."
+        ]
+    parts = {"encoder": content[taken], "predictor": content.get("predictor") or {}}
+    arrays = {
+        f"{part}.{re.sub(WRAPPERS, '', name)}": array
+        for part, values in parts.items()
+        for name, array in state_dict(values, f"{path}: {part}").items()
+    }
+    return arrays, notes
+
+
+def positions_of(
+    table: np.ndarray | None, width: int, tokens: int, path: pathlib.Path
+) -> tuple[bool, Axes | None]:
+    """Returns whether positions are rotary, and the grid (slots, rows, columns) as far as told.
+
+    Args:
+      table: of fixed positions, where there is one.
+      width: of the encoder.
+      tokens: mask tokens of the predictor; 0 for none.
+      path: of the file, for messages.
+
+    Raises:
+      InputError: fixed positions are of another kind.
+    """
+    if table is None:
+        return True, None
+    # V-JEPA 2 may have such a table beside, unread; only its predictor has more than two tokens.
+    rotary, axes = tokens > 2, grid_of(table, width)
+    if axes is None and not rotary:
+        raise InputError(
+            f"{path}: encoder.pos_embed {table.shape} is none of V-JEPA's tables of positions: "
+            "sines and cosines of slot, row and column, a third of the width for each."
+        )
+    return rotary, axes
+
+
+def grid_of(table: np.ndarray, width: int) -> Axes | None:
+    """Returns (slots, rows, columns) of a table of fixed positions; None where it is another."""
+    if table.shape[::2] != (1, width):
+        return None
+    count = table.shape[1]
+    for slots in (n for n in range(1, count + 1) if count % n == 0):
+        side = round((count / slots) ** 0.5)
+        axes = (slots, side, side)
+        if slots * side**2 == count and np.allclose(
+            sincos_3d_table(axes, width), table[0], rtol=0, atol=1e-3
+        ):
+            return axes
+    return None
+
+
+def known_heads(width: int, path: pathlib.Path) -> int:
+    """Returns how many heads published encoders of a width have.
+
+    Raises:
+      InputError: there are none.
+    """
+    if width not in HEADS:
+        raise InputError(
+            f"{path}: an encoder of width {width}; the number of its heads is known of published "
+            f"ones only, which have {', '.join(map(str, HEADS))}."
+        )
+    return HEADS[width]
+
+
+def inner(blocks: str, arrays: Mapping[str, np.ndarray], width: int) -> int:
+    """Returns the hidden width of the MLPs of a stack."""
+    kernel = arrays.get(f"{blocks}.0.mlp.fc1.weight")
+    return 4 * width if kernel is None else len(kernel)
+
+
+def predictor_of(
+    arrays: Mapping[str, np.ndarray], heads: int, tokens: int, rotary: bool
+) -> dict[str, Any]:
+    """Returns config.objective."""
+    width = arrays["predictor.mask_tokens"].shape[-1]
+    return {
+        "name": "latent_prediction",
+        "predictor_width": width,
+        "predictor_depth": depth(arrays, "predictor.predictor_blocks."),
+        "predictor_heads": PREDICTOR_HEADS if rotary else heads,
+        "predictor_mlp_dim": inner("predictor.predictor_blocks", arrays, width),
+        "predictor_positions": "rotary_3d_tiled" if rotary else "sincos_3d",
+        "shared_mask_token": rotary,
+        "mask_tokens": tokens,
+    }
+
+
+def with_one_array_of_mask_tokens(
+    arrays: Mapping[str, np.ndarray], path: pathlib.Path
+) -> tuple[dict[str, np.ndarray], int]:
+    """Returns arrays in which the mask tokens, each one of its own, are one; and their number.
+
+    Raises:
+      InputError: they are not alike.
+    """
+    every = (f"predictor.mask_tokens.{i}" for i in itertools.count())
+    names = list(itertools.takewhile(arrays.__contains__, every))
+    found = {name: array for name, array in arrays.items() if name not in names}
+    if names:
+        tokens = [arrays[name] for name in names]
+        shapes = {token.shape for token in tokens}
+        if len(shapes) > 1 or tokens[0].ndim != 3:
+            raise InputError(
+                f"{path}: predictor.mask_tokens are of {', '.join(map(str, sorted(shapes)))}; "
+                "expected one shape, (1, 1, width)."
+            )
+        found["predictor.mask_tokens"] = np.stack(tokens)
+    return found, len(names)
