@@ -5,7 +5,7 @@ import pathlib
 import setuptools
 
 HERE = pathlib.Path(__file__).parent
-PARITY = ["safetensors>=0.6.1", "torch>=2.13", "transformers>=5.9"]
+PARITY = ["torch>=2.13", "transformers>=5.9"]
 
 setuptools.setup(
     name="vivit_jax",
@@ -27,9 +27,12 @@ setuptools.setup(
         "jaxtyping>=0.3",
         "matplotlib>=3.10",
         "ml-collections>=1.1",
+        "ml_dtypes>=0.5",  # bfloat16 in files; jax brings it
         "numpy>=2.1",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
+        "pyyaml>=6",  # what PySlowFast's files tell of themselves; ml-collections brings it
+        "safetensors>=0.6.1",  # the format of most published weights; numpy is all that it needs
         "tensorboard>=2.20",  # clu needs it and does not say so
         "tensorflow-cpu>=2.21; sys_platform == 'linux'",  # tf.data only: the accelerator is JAX's
         "tensorflow>=2.21; sys_platform != 'linux'",

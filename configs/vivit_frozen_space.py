@@ -9,7 +9,7 @@ The paper's: all is learnt first from few frames, 8, on the weights of an image 
 both stacks so initialised, space is frozen, a compact adapter connects it to time, and these two
 learn from more frames (up to 128: --config.data.frames=128 --config.data.stride=1). Ours, where the
 paper's text was not at hand: the adapter's form (a residual bottleneck that starts as the identity)
-and width, the strides, and all numbers of the optimiser, which are those of vivit_k400.py. `,smoke`
+and width, the strides, and all numbers of the optimiser, which are those of vivit.py. `,smoke`
 after the row runs it in a minute on videos made here.
 """
 

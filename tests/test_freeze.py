@@ -136,6 +136,7 @@ def test_a_step_costs_the_forward_pass_and_what_is_learnt(freeze, model, times):
     assert flops(freeze, **model) == pytest.approx(times, rel=0.03)
 
 
+@pytest.mark.slow
 def test_eight_devices_learn_a_part_as_one_does():
     _, alone, step, frozen = make(("all_but_lora",), lora_rank=2)
     mesh = sharding.make_mesh(config.Mesh(data=2, fsdp=2, tensor=2))
@@ -233,6 +234,7 @@ def saved(workdir, step, name="params"):
         return by_path(checkpoints.read(step, {name: shapes[name]})[name])
 
 
+@pytest.mark.slow
 def test_an_adapted_run_starts_from_a_plain_one_and_stopped_ends_as_if_it_had_not_been(
     videos, few_frames, tmp_path, monkeypatch, caplog
 ):
@@ -290,6 +292,7 @@ def test_what_is_frozen_without_having_been_learnt_is_warned_of(videos, tmp_path
     assert "encoder/space/block_*/mlp_in/kernel: is in nothing that config.init" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_run_may_freeze_more_as_it_goes_on_but_no_less(videos, tmp_path):
     train.run(given(videos, steps=1), tmp_path)
     train.run(given(videos, optim={"freeze": ("space",)}), tmp_path)

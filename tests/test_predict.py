@@ -17,6 +17,11 @@ from vivit_jax import predict, terminal, train
 NAMES = ["jump", "run", "walk"]
 ROOT = pathlib.Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "vivit_jax.predict"]
+LISTENING = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+runpy.run_module("vivit_jax.predict", run_name="__main__", alter_sys=True)
+"""
 ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu"}
 
 
@@ -135,7 +140,7 @@ def test_no_labels_a_video_are_refused(monkeypatch, capsys):
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGPIPE])
 def test_who_has_seen_enough_sees_no_traceback(workdir, videos, stop):
     paths = list(map(str, videos.glob("val/*/*.mp4"))) * 500
-    command = [*COMMAND, "--checkpoint", str(workdir), *paths]
+    command = [sys.executable, "-c", LISTENING, "--checkpoint", str(workdir), *paths]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, text=True, **pipes) as process:
         assert process.stdout.readline() == f"{paths[0]}\n"

@@ -130,7 +130,7 @@ def test_clips_as_published_are_read_at_their_rate_and_by_their_names(tmp_path):
     assert found.label_maps == (tuple(f"dance {i}" for i in range(7)),)
     assert (found.experiment.data.frames, found.experiment.data.stride) == (8, 32)
     assert found.experiment.model["gelu"] == "tanh"
-    assert "config.data.stride = 32, as TimeSformer of 8 frames" in "\n".join(found.account)
+    assert "config.data.stride = 32, as published ones were trained" in "\n".join(found.account)
 
 
 def test_pixels_become_what_their_preprocessor_makes_of_them_and_that_is_told(tmp_path):

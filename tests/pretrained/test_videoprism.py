@@ -76,7 +76,10 @@ def test_of_larger_models_the_video_encoder_is_read_and_the_rest_told(name):
     found = encode(objective.encoder, params, given["video"]).tokens
     assert difference(found, given["embeddings"]) < MOST
     account = "\n".join(pretrained.read(source).account)
-    part, why = {"lvt": ("auxiliary_encoder", "compared with texts"), "vc": ("atten_pooler", "pooling")}[name]
+    part, why = {
+        "lvt": ("auxiliary_encoder", "compared with texts"),
+        "vc": ("atten_pooler", "pooling"),
+    }[name]
     (line,) = (line for line in account.splitlines() if f"left     params/{part}/" in line)
     assert why in line
 

@@ -114,6 +114,14 @@ def numbered(classes: int) -> tuple[str, ...]:
     return tuple(map(str, range(classes)))
 
 
+def about_rate(rate: Mapping[str, float]) -> str:
+    """Returns a note on how far apart frames are taken, as config.data has it: no file tells."""
+    ((name, value),) = rate.items()
+    return (
+        f"config.data.{name} = {value:g}, as published ones were trained: the file does not tell."
+    )
+
+
 def depth(arrays: Arrays, prefix: str) -> int:
     """Returns how many numbered blocks follow a prefix, such as "encoder.layer."."""
     numbers = {name[len(prefix) :].split(".")[0] for name in arrays if name.startswith(prefix)}

@@ -7,7 +7,7 @@ logits for every frame. Such weights are read as what they were converted from, 
 from typing import Any
 
 from vivit_jax.errors import InputError
-from vivit_jax.pretrained.found import Found, Pretrained
+from vivit_jax.pretrained.found import Found, Pretrained, about_rate
 from vivit_jax.pretrained.hf_class_token import (
     check_rows,
     expressed,
@@ -18,11 +18,11 @@ from vivit_jax.pretrained.hf_class_token import (
 )
 from vivit_jax.pretrained.huggingface import CONFIG, Folder, Theirs, preprocessor
 from vivit_jax.pretrained.rules import Rule, dense, from_heads, fused, norm
+from vivit_jax.pretrained.timesformer import STRIDES
 
 NAMES = ()  # the same in memory
 KIND = "VideoMAEImageProcessor"  # which the published have
 TRAINED = {"mean": (0.45, 0.45, 0.45), "std": (0.225, 0.225, 0.225)}
-STRIDES = {8: 32, 16: 16, 96: 4}  # of the published models, by their frames
 ARRANGEMENTS = {  # by attention_type
     "divided_space_time": "divided",
     "joint_space_time": "joint",
@@ -95,10 +95,7 @@ def find(folder: Folder) -> Found:
     data = {"frames": frames, "image_size": pixels}
     if frames in STRIDES:
         data["stride"] = STRIDES[frames]
-        notes.append(
-            f"config.data.stride = {STRIDES[frames]}, as TimeSformer of {frames} frames was "
-            "trained: the file tells no frame rate."
-        )
+        notes.append(about_rate({"stride": STRIDES[frames]}))
     if attention == "space_only":
         notes.append(
             "attention_type = 'space_only': Hugging Face's gives logits for every frame; here "

@@ -8,7 +8,7 @@ everywhere. Keys have no bias. Positions are not in the file.
 from typing import Any
 
 from vivit_jax.errors import InputError
-from vivit_jax.pretrained.found import Found, Pretrained
+from vivit_jax.pretrained.found import Found, Pretrained, about_rate
 from vivit_jax.pretrained.huggingface import (
     Folder,
     Theirs,
@@ -24,7 +24,7 @@ NAMES = (  # transformers 5's, in memory
     (r"attention\.attention\.value\.bias$", "attention.attention.v_bias"),
 )
 KIND = "VideoMAEImageProcessor"
-STRIDE = 4  # source frames
+RATE = {"stride": 4}  # on Kinetics; on Something-Something 2
 CLOSING_EPS = 1e-5  # PyTorch's default
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 LIKE = {  # what every VideoMAE is
@@ -111,11 +111,8 @@ def find(folder: Folder) -> Found:
         **LIKE,
         **folder.colours(*IMAGENET),
     }
-    data = {"frames": frames, "image_size": get("image_size"), "stride": STRIDE}
-    notes.append(
-        f"The file does not tell how far apart frames are: data.stride = {STRIDE}, as of VideoMAE "
-        "on Kinetics; on Something-Something it is 2, and data.sampling is 'segments' to fine-tune."
-    )
+    data = {"frames": frames, "image_size": get("image_size"), **RATE}
+    notes.append(about_rate(RATE))
     sizes = {"h": heads}
     if "classifier.weight" in arrays:
         model |= {"norm_summary": True, "closing_norm_eps": CLOSING_EPS}

@@ -7,7 +7,7 @@ and then normalises once more with 0.5, which makes [-3, 1]; that is not followe
 from typing import Any
 
 from vivit_jax.errors import InputError
-from vivit_jax.pretrained.found import Found, Pretrained
+from vivit_jax.pretrained.found import Found, Pretrained, about_rate
 from vivit_jax.pretrained.hf_class_token import (
     check_rows,
     expressed,
@@ -29,7 +29,7 @@ NAMES = (  # transformers 5's, in memory
     (r"\.mlp\.fc2\.", ".output.dense."),
 )
 KIND = "VivitImageProcessor"
-STRIDE = 2  # of the published training
+RATE = {"stride": 2}  # of the published training
 USUAL = {"rescale_factor": 1 / 127.5, "offset": True}  # of the preprocessor
 CENTRED = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # makes [-1, 1]
 TWICE = {"mean": (0.75, 0.75, 0.75), "std": (0.25, 0.25, 0.25)}  # makes [-3, 1]
@@ -87,15 +87,14 @@ def find(folder: Folder) -> Found:
         f"num_frames = {frames}, image_size = {pixels} and tubelet_size = {tubelet}",
     )
     colours, notes = colours_of(folder)
-    stride = f"config.data.stride = {STRIDE}, as ViViT was trained: the file tells no frame rate."
     return found(
         folder,
         table,
         prefix,
         model={"tubelet": tuple(tubelet), **LIKE, **colours},
-        data={"frames": frames, "image_size": pixels, "stride": STRIDE},
+        data={"frames": frames, "image_size": pixels, **RATE},
         left=LEFT,
-        notes=[*notes, stride],
+        notes=[*notes, about_rate(RATE)],
     )
 
 

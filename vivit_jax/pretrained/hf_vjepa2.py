@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vivit_jax.errors import InputError
-from vivit_jax.pretrained.found import Found, Pretrained, depth
+from vivit_jax.pretrained.found import Found, Pretrained, about_rate, depth
 from vivit_jax.pretrained.huggingface import (
     Folder,
     Theirs,
@@ -26,6 +26,7 @@ from vivit_jax.pretrained.rules import Left, Rule, dense, from_heads, norm, to_h
 NAMES = ()  # the same in memory and in published files
 KIND = "VJEPA2VideoProcessor"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+RATE = {"fps": 4.0}
 ROTARY = "rotary_3d_tiled"
 LIKE = {  # what every V-JEPA 2 is
     "attention": "joint",
@@ -159,14 +160,14 @@ def find(folder: Folder) -> Found:
         where=folder.where,
         model=model,
         objective=objective,
-        data={"frames": get("frames_per_clip"), "image_size": side},
+        data={"frames": get("frames_per_clip"), "image_size": side, **RATE},
         arrays=arrays,
         rules=rules,
         sizes=sizes,
         eval={"resize": short_side(side)},
         label_maps=folder.labels(),
         left=left,
-        notes=notes,
+        notes=[*notes, about_rate(RATE)],
     )
 
 

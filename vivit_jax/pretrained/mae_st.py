@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 
 from vivit_jax.errors import InputError
-from vivit_jax.pretrained.found import Found, depth, numbered, side
+from vivit_jax.pretrained.found import Found, about_rate, depth, numbered, side
 from vivit_jax.pretrained.originals import (
     PYSLOWFAST,
     about_heads,
@@ -35,6 +35,7 @@ from vivit_jax.pretrained.originals import (
 from vivit_jax.pretrained.rules import Arrays, Rule, dense, norm
 from vivit_jax.pretrained.torch_file import read_torch
 
+RATE = {"stride": 4}  # on Kinetics
 LIKE = {"attention": "joint", "positions": "separable", "gelu": "erf", **PYSLOWFAST}
 OWN, SLOWFAST = "decoder_blocks.", "pred_head.transforms.0."  # prefixes of the decoder's blocks
 ENCODER = [
@@ -92,12 +93,12 @@ def read(path: pathlib.Path) -> Found:
         where=where,
         model=model,
         objective=objective,
-        data={"frames": slots * step, "image_size": side(rows - 1, patch, where)},
+        data={"frames": slots * step, "image_size": side(rows - 1, patch, where), **RATE},
         arrays=arrays,
         rules=rules,
         sizes=sizes,
         label_maps=label_maps,
-        notes=notes,
+        notes=[*notes, about_rate(RATE)],
     )
 
 

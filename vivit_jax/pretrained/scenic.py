@@ -19,7 +19,7 @@ import numpy as np
 from vivit_jax.errors import InputError
 from vivit_jax.models.positions import Axes
 from vivit_jax.pretrained import av_mae, linen
-from vivit_jax.pretrained.found import Found, numbered, side
+from vivit_jax.pretrained.found import Found, about_rate, numbered, side
 from vivit_jax.pretrained.rules import Arrays, Rule
 
 EPIC_KITCHENS = (300, 97)  # nouns first, of one layer of 397
@@ -31,6 +31,7 @@ FACTORISED = {  # their part of a block of factorised self-attention: ours
     "LayerNorm_mlp": "mlp_norm",
     "MlpBlock": "mlp",
 }
+RATE = {"stride": 2}  # on Kinetics
 POSITION = "posembed_input/pos_embedding"
 
 
@@ -138,7 +139,7 @@ def vivit(arrays: Arrays, where: str) -> Found:
         where=where,
         model={"tubelet": size, "positions": "learned", **linen.LIKE, **model},
         objective={"name": "classify"},
-        data={**linen.clip(axes, size), **labels},
+        data={**linen.clip(axes, size), **labels, **RATE},
         arrays=arrays,
         rules=[
             *linen.embedding(arrays),
@@ -147,7 +148,7 @@ def vivit(arrays: Arrays, where: str) -> Found:
         ],
         sizes={},
         label_maps=maps,
-        notes=[*notes, *told],
+        notes=[*notes, *told, *([about_rate(RATE)] if axes[0] > 1 else [])],
     )
 
 

@@ -8,7 +8,7 @@ Source: github.com/facebookresearch/TimeSformer (Bertasius et al. 2021).
 
 import pathlib
 
-from vivit_jax.pretrained.found import Found, depth, numbered, side
+from vivit_jax.pretrained.found import Found, about_rate, depth, numbered, side
 from vivit_jax.pretrained.originals import (
     PYSLOWFAST,
     about_heads,
@@ -21,6 +21,7 @@ from vivit_jax.pretrained.originals import (
 from vivit_jax.pretrained.rules import Rule, dense, from_heads, fused, norm
 from vivit_jax.pretrained.torch_file import read_torch
 
+STRIDES = {8: 32, 16: 16, 96: 4}  # of the published models, by their frames
 FRAMES = 8  # of a clip, in the base recipe
 LIKE = {"pool": "class_token", "gelu": "erf", **PYSLOWFAST}
 THEIRS, OURS = "model.blocks.{i}", "encoder/blocks/block_{i}"
@@ -85,6 +86,8 @@ def read(path: pathlib.Path) -> Found:
     else:
         frames = shape(arrays, "model.time_embed", 3, where)[1]
     rows = shape(arrays, "model.pos_embed", 3, where)[1]
+    rate = {"stride": STRIDES[frames]} if frames in STRIDES else {}
+    notes += [about_rate(rate)] if rate else []
     return Found(
         where=where,
         model={
@@ -98,7 +101,7 @@ def read(path: pathlib.Path) -> Found:
             **LIKE,
         },
         objective={"name": "classify"},
-        data={"frames": frames, "image_size": side(rows - 1, patch, where)},
+        data={"frames": frames, "image_size": side(rows - 1, patch, where), **rate},
         arrays=arrays,
         rules=RULES[attention],
         sizes={"h": heads},

@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from vivit_jax.pretrained.found import Found, depth, numbered
+from vivit_jax.pretrained.found import Found, about_rate, depth, numbered
 from vivit_jax.pretrained.originals import (
     IMAGENET,
     about_heads,
@@ -25,6 +25,7 @@ from vivit_jax.pretrained.originals import (
 from vivit_jax.pretrained.rules import Arrays, Rule, dense, norm
 from vivit_jax.pretrained.torch_file import read_torch
 
+STRIDE = 4  # on Kinetics
 LIKE = {  # what every VideoMAE is
     "attention": "joint",
     "positions": "sincos_1d",
@@ -84,7 +85,9 @@ def read(path: pathlib.Path) -> Found:
         **LIKE,
     }
     data, notes = clip(args, step, patch)
+    rate = {"stride": args.get("sampling_rate", STRIDE)}
     notes = [about_heads("the encoder", width, heads), *notes]
+    notes += [] if "sampling_rate" in args else [about_rate(rate)]
     sizes, objective, label_maps = {"h": heads}, {"name": "classify"}, ((),)
     if pretrains:
         objective, more = decoder(arrays, args, where)
@@ -96,7 +99,7 @@ def read(path: pathlib.Path) -> Found:
         where=where,
         model=model,
         objective=objective,
-        data=data,
+        data={**data, **rate},
         arrays=arrays,
         rules=PRETRAIN if pretrains else CLASSIFY,
         sizes=sizes,

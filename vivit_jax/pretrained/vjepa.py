@@ -17,8 +17,9 @@ import numpy as np
 
 from vivit_jax.errors import InputError
 from vivit_jax.models.positions import Axes, sincos_3d_table
-from vivit_jax.pretrained.found import Found, depth
-from vivit_jax.pretrained.rules import Left, Rule, dense, from_heads, fused, norm
+from vivit_jax.pretrained.found import Found, about_rate, depth
+from vivit_jax.pretrained.originals import block
+from vivit_jax.pretrained.rules import Left, Rule, dense, norm
 from vivit_jax.pretrained.torch_file import read_torch, state_dict
 
 HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 22}  # of encoders, by width
@@ -35,18 +36,6 @@ LIKE = {
     "mean": (0.485, 0.456, 0.406),
     "std": (0.229, 0.224, 0.225),
 }
-
-
-def block(theirs: str, ours: str, heads: str) -> list[Rule]:
-    """Returns the rules of the blocks of a stack, whose heads are an axis of their own."""
-    return [
-        *norm(f"{theirs}.norm1", f"{ours}/attention_norm_0"),
-        *fused(f"{theirs}.attn.qkv", f"{ours}/attention_0", heads=heads),
-        *from_heads(f"{theirs}.attn.proj", f"{ours}/attention_0/out", heads=heads),
-        *norm(f"{theirs}.norm2", f"{ours}/mlp_norm"),
-        *dense(f"{theirs}.mlp.fc1", f"{ours}/mlp_in"),
-        *dense(f"{theirs}.mlp.fc2", f"{ours}/mlp_out"),
-    ]
 
 
 ENCODE = [
@@ -90,6 +79,7 @@ def read(path: pathlib.Path) -> Found:
             f"rotary positions, and clips of {frames} frames of {side} x {side}, for which V-JEPA "
             "2 is loaded unless told: no array tells. Other sizes need no other weights."
         )
+    rate = {"fps": 4.0} if rotary else {"stride": 4}
     model = {
         "width": width,
         "depth": depth(arrays, "encoder.blocks."),
@@ -110,12 +100,12 @@ def read(path: pathlib.Path) -> Found:
         where=str(path),
         model=model,
         objective=objective,
-        data={"frames": frames, "image_size": side},
+        data={"frames": frames, "image_size": side, **rate},
         arrays=arrays,
         rules=rules,
         sizes=sizes,
         left=left,
-        notes=notes,
+        notes=[*notes, about_rate(rate)],
     )
 
 
