@@ -21,10 +21,10 @@ quickstart: .venv/.quickstart  ## A small model, trained on videos made here, an
 	$(BIN)/python -m vivit_jax.main --config configs/quickstart.py --workdir runs/quickstart $(ARGS)
 
 test: .venv/.test  ## The suite.
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 test-all: .venv/.test  ## The suite with its slow tests: minutes each.
-	$(BIN)/python -m pytest -n auto -m "not gpu" $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not gpu" $(ARGS)
 
 lint: .venv/.lint  ## What .pre-commit-config.yaml runs, on every file.
 	$(BIN)/ruff check .

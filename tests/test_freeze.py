@@ -125,11 +125,11 @@ def flops(freeze=(), **model):
         ((), {}, 3.0),
         # The stack over time sees 2 tokens of a clip's 32.
         (("space",), {"adapter": 16, "remat": "full"}, 1.09),
-        (("encoder/.*",), {}, 1.0),
+        pytest.param(("encoder/.*",), {}, 1.0, marks=pytest.mark.slow),
         # What passes back to the lowest update is as much as the forward pass, and no kernel's.
         (("all_but_lora",), {"lora_rank": 4}, 1.92),
         # Below the lowest block that learns, nothing passes back.
-        (("space", r"!encoder/space/block_2/.*"), {}, 1.71),
+        pytest.param(*(("space", r"!encoder/space/block_2/.*"), {}, 1.71), marks=pytest.mark.slow),
     ],
 )
 def test_a_step_costs_the_forward_pass_and_what_is_learnt(freeze, model, times):

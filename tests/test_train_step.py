@@ -252,7 +252,11 @@ def test_augmentation_is_drawn_by_position_and_dropout_by_step():
     assert loss(step, state) != loss(step, state, **later)
 
 
-@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2), (1, 8, 1)], ids=str)
+@pytest.mark.parametrize(
+    "sizes",
+    [(2, 2, 2), *(pytest.param(x, marks=pytest.mark.slow) for x in ((8, 1, 1), (1, 8, 1)))],
+    ids=str,
+)
 def test_eight_devices_equal_one(sizes):
     objective = make_objective("factorised_encoder", dropout=0.1)
     step = make_step(objective, augment=config.Augment(flip=0.5), accumulate=1)

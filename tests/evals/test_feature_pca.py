@@ -135,6 +135,7 @@ def pretraining(tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_a_run_without_a_result_to_choose_by_keeps_the_newest_checkpoint(pretraining, tmp_path):
     results = train.run(pretraining, tmp_path)
     assert {"feature_std", "feature_top3"} <= results.keys()

@@ -93,9 +93,10 @@ def test_a_classifier_gives_the_same_logits_here_and_after_going_back(shape, tmp
     with torch.no_grad():
         theirs = model(to_torch(video)).logits
     found = pretrained.read(f"hf:{tmp_path / 'hf'}")
-    (left,) = found.account
+    left, rate = found.account
     assert left.startswith("  left     vjepa2.predictor.")
     assert "more: the predictor takes" in left
+    assert "config.data.fps = 4" in rate
     objective, params = found.build()
     ours = jax.jit(lambda p, v: objective.apply({"params": p}, {"video": v}, method="predict"))(
         params, video
