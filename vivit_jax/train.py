@@ -153,7 +153,7 @@ def loop(
     results: Results = {}
     batch = batches.next(busy_with=())
     step_fn = compile_step(run, state, batch)
-    lines = StepLog(run, writer, start, int(state.skipped))
+    lines = StepLog(run, writer, start, int(state.skipped), batches.waited)
     for step in range(start + 1, run.steps + 1):
         state, info = step_fn(state, batch)
         last = step == run.steps
@@ -230,12 +230,12 @@ def evaluate(run: Run, params: Any, step: int, writer: Writer) -> Results:
 class StepLog:
     """Writes a line every few steps, and lets no more than two steps be under way."""
 
-    def __init__(self, run: Run, writer: Writer, start: int, skipped: int):
-        """Starts the clock at a step, before which some updates were skipped."""
+    def __init__(self, run: Run, writer: Writer, start: int, skipped: int, waited: float):
+        """Starts the clock at a step, before which some updates were skipped, and some waited."""
         self._run, self._writer = run, writer
         self._skipped = skipped
         self._infos: list[StepInfo] = []
-        self.restart(start, 0.0)
+        self.restart(start, waited)
 
     def restart(self, step: int, waited: float) -> None:
         """Starts the clock again, after something that is not training."""
