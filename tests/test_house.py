@@ -10,7 +10,8 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "vivit_jax"
 FLOORS = (  # each part imports its own floor and those below
     {"errors", "trees"},
-    {"config", "options", "sharding", "metrics", "checkpoint", "processes", "host_tensorflow"},
+    {"config", "options", "hardware", "layout", "sharding", "metrics"}
+    | {"checkpoint", "processes", "host_tensorflow"},
     {"data", "models", "optim", "freeze", "fitting", "report", "film", "feed", "terminal"},
     {"objectives"},
     {"train_step", "recipe"},

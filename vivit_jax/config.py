@@ -290,13 +290,18 @@ class Mesh:
     """Devices along each mesh axis; -1 for one axis takes all that are left.
 
     Attributes:
+      dcn: slices of a pod (or groups of hosts) joined by a slower network: the batch is split over
+        them, and gradients are all that crosses it.
       data: the batch is split, parameters are not.
       fsdp: the batch is split, and so are parameters and optimiser state.
+      sequence: the tokens of a clip are split, for long clips.
       tensor: heads and MLP columns are split.
     """
 
+    dcn: int = 1
     data: int = -1
     fsdp: int = 1
+    sequence: int = 1
     tensor: int = 1
 
 

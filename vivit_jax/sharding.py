@@ -4,12 +4,15 @@ The optimiser's state carries the paths of the parameters that it belongs to, so
 it. Models name no axis: what happens inside a step is left to the XLA partitioner.
 """
 
+import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -18,7 +21,8 @@ from vivit_jax.errors import InputError
 from vivit_jax.trees import path_of
 
 Tree = TypeVar("Tree")
-BATCH_AXES = ("data", "fsdp")  # both split the examples of a batch
+AXES = tuple(field.name for field in dataclasses.fields(config.Mesh))
+BATCH_AXES = ("dcn", "data", "fsdp")  # each splits the examples of a batch
 RULES = (  # the first that a path ends in; axes of the array from the last backwards
     (r"(query|key|value)/kernel", P("fsdp", "tensor", None)),  # [D heads head_dim]
     (r"(query|key|value)/bias", P("tensor", None)),
@@ -35,22 +39,36 @@ RULES = (  # the first that a path ends in; axes of the array from the last back
 
 
 def make_mesh(sizes: config.Mesh) -> jax.sharding.Mesh:
-    """Returns all devices as a mesh with the axes data, fsdp and tensor.
+    """Returns all devices as a mesh; the later an axis, the nearer its devices to each other.
 
     Raises:
       InputError: the sizes don't multiply to the number of devices.
     """
-    shape = {"data": sizes.data, "fsdp": sizes.fsdp, "tensor": sizes.tensor}
-    devices = jax.device_count()
-    given = int(np.prod([n for n in shape.values() if n != -1]))
-    free = [name for name, n in shape.items() if n == -1]
+    shape = mesh_shape(sizes, jax.device_count())
+    kinds = (AxisType.Auto,) * len(shape)
+    if shape["dcn"] > 1 and hasattr(jax.devices()[0], "slice_index"):
+        inside = (1, *tuple(shape.values())[1:])
+        across = (shape["dcn"], *(1 for _ in inside[1:]))
+        devices = mesh_utils.create_hybrid_device_mesh(inside, across)
+        return jax.sharding.Mesh(devices, tuple(shape), axis_types=kinds)
+    return jax.make_mesh(tuple(shape.values()), tuple(shape), axis_types=kinds)
+
+
+def mesh_shape(sizes: config.Mesh, devices: int) -> dict[str, int]:
+    """Returns how many devices lie along each axis, outermost first.
+
+    Raises:
+      InputError: the sizes don't multiply to the number of devices; names sizes that do.
+    """
+    shape = {axis: getattr(sizes, axis) for axis in AXES}
+    given = math.prod(n for n in shape.values() if n != -1)
+    free = [axis for axis, n in shape.items() if n == -1]
     if len(free) > 1 or given < 1 or devices % given or (not free and given != devices):
         raise InputError(
             f"config.mesh = {shape} does not fit {devices} devices: the sizes must multiply to "
             "it, where one of them may be -1, for all that are left."
         )
-    sides = tuple(devices // given if n == -1 else n for n in shape.values())
-    return jax.make_mesh(sides, tuple(shape), axis_types=(AxisType.Auto,) * len(shape))
+    return {axis: devices // given if n == -1 else n for axis, n in shape.items()}
 
 
 def shardings(tree: Tree, mesh: jax.sharding.Mesh) -> Tree:
@@ -70,7 +88,7 @@ def shardings(tree: Tree, mesh: jax.sharding.Mesh) -> Tree:
 
 
 def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
-    """Returns where a batch lies: split by examples over the devices, whole along "tensor"."""
+    """Returns where a batch lies: split by examples, whole along the other axes."""
     return NamedSharding(mesh, P(BATCH_AXES))
 
 
@@ -92,7 +110,7 @@ def check_batch(name: str, batch_size: int, mesh: jax.sharding.Mesh) -> None:
 
 def batch_parts(mesh: jax.sharding.Mesh) -> int:
     """Returns into how many parts a batch is split."""
-    return int(np.prod([mesh.shape[axis] for axis in BATCH_AXES]))
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
 def to_devices(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
