@@ -249,7 +249,7 @@ def test_data_that_cannot_be_used_is_refused_before_anything_is_compiled(
         ("model.attention=jont", "model.attention = 'jont' is none of joint"),
         ("optim.optimizer=adam", "config.optim.optimizer = 'adam'; expected one of adamw, sgd."),
         ("optim.accumulate=3", "config.optim.accumulate = 3 does not divide config.data.batch_s"),
-        ("mesh.data=3", "config.mesh = {'data': 3, 'fsdp': 1, 'tensor': 1} does not fit 8 dev"),
+        ("mesh.data=3", "'data': 3, 'fsdp': 1, 'sequence': 1, 'tensor': 1} does not fit 8 dev"),
         ("eval.crops=2", "eval.crops is 2; expected 1 or 3."),
         ("objective.mixup=-1", "objective.mixup = -1.0 is below 0."),
     ],

@@ -74,6 +74,60 @@ def test_sizes_that_do_not_fit_the_devices_are_refused(sizes):
         sharding.make_mesh(config.Mesh(*sizes))
 
 
+@pytest.mark.parametrize(
+    ("given", "nearest"),
+    [
+        ({"data": 3}, "dcn=1, data=8, fsdp=1, sequence=1, tensor=1"),
+        ({"data": 2, "tensor": 16}, "dcn=1, data=1, fsdp=1, sequence=1, tensor=8"),
+        ({"data": 2, "fsdp": 2, "tensor": 3}, "dcn=1, data=2, fsdp=2, sequence=1, tensor=2"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_told_the_nearest_that_do(given, nearest):
+    with pytest.raises(InputError, match=nearest):
+        sharding.mesh_shape(config.Mesh(**given), 8)
+
+
+def test_an_axis_that_does_not_divide_is_told_those_that_do():
+    with pytest.raises(
+        InputError, match=r"mesh\.tensor = 4 does not divide the 6 heads.* 1, 2, 3, 6"
+    ):
+        sharding.check_divides("tensor", 4, "heads", 6)
+
+
+def test_a_rule_of_the_config_comes_first():
+    mesh = sharding.make_mesh(config.Mesh(data=2, fsdp=2, tensor=2))
+    paths = ["encoder/mlp_in/kernel", "encoder/class_token"]
+    given = config.Mesh(rules=("mlp_in/kernel=- fsdp",))
+    rules = sharding.given_rules(given, paths)
+    assert sharding.place(paths[0], (8, 8), mesh, rules) == P(None, "fsdp")
+    assert sharding.place(paths[0], (8, 8), mesh, sharding.RULES) == P("fsdp", "tensor")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("mlp_inn/kernel=fsdp", "no parameter's path ends in 'mlp_inn/kernel'; some.*class_token"),
+        ("mlp_in/kernel=columns", "expected PATTERN=AXES, with axes of dcn, data"),
+        ("fsdp", "expected PATTERN=AXES"),
+        ("(mlp=fsdp", "unterminated"),
+    ],
+)
+def test_a_rule_that_is_none_or_matches_nothing_is_refused(row, message):
+    with pytest.raises(InputError, match=message):
+        sharding.given_rules(config.Mesh(rules=(row,)), ["class_token", "mlp_in/kernel"])
+
+
+def test_what_is_large_and_whole_is_reported_where_parameters_are_split():
+    params = {
+        "odd": {"kernel": jnp.zeros((1025, 1025))},
+        "mlp_in": {"kernel": jnp.zeros((2048, 8))},
+    }
+    mesh = sharding.make_mesh(config.Mesh(fsdp=2))
+    assert sharding.left_whole(params, mesh) == {"odd/kernel": 1025**2}
+    assert sharding.left_whole(params, sharding.make_mesh(config.Mesh())) == {}
+
+
 def test_a_batch_that_cannot_be_shared_is_refused():
-    with pytest.raises(InputError, match=r"data\.batch_size = 12: expected a multiple of 8"):
+    message = r"data\.batch_size = 12: expected a multiple of 8.* such as 8 or 16"
+    with pytest.raises(InputError, match=message):
         sharding.check_batch("data.batch_size", 12, sharding.make_mesh(config.Mesh()))

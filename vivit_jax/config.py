@@ -296,6 +296,9 @@ class Mesh:
       fsdp: the batch is split, and so are parameters and optimiser state.
       sequence: the tokens of a clip are split, for long clips.
       tensor: heads and MLP columns are split.
+      rules: rows before those of sharding.RULES, each as "PATTERN=AXES": a regular expression that
+        the paths of some parameters end in, and for each of their last axes the mesh axis that
+        splits it, or "-", such as "mlp_in/kernel=fsdp tensor".
     """
 
     dcn: int = 1
@@ -303,6 +306,7 @@ class Mesh:
     fsdp: int = 1
     sequence: int = 1
     tensor: int = 1
+    rules: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

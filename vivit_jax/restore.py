@@ -69,6 +69,9 @@ def find(source: str | pathlib.Path) -> Saved:
         return Saved(str(source), published.experiment, published=published)
     workdir, step = locate(pathlib.Path(source))
     experiment = recipe.read_config(workdir)
+    if "attention_kernel" in experiment.model:  # of the machine that trained it
+        model = {**experiment.model, "attention_kernel": "auto"}
+        experiment = dataclasses.replace(experiment, model=model)
     with Checkpoints(workdir, read_only=True) as checkpoints:
         return Saved(str(workdir), experiment, workdir, checkpoints.find(step))
 

@@ -25,6 +25,7 @@ from vivit_jax.trees import by_path, split
 
 log = logging.getLogger(__name__)
 _SHOWN = 50  # classes of a label map that are logged
+_HOW = ("attention_kernel", "remat", "scan")  # how a model is computed, and not which it is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,7 @@ def check_workdir(experiment: config.Experiment, workdir: pathlib.Path) -> None:
             ("model", before.model, experiment.model),
             ("objective", before.objective, experiment.objective),
         )
-        for name in sorted({*old, *new})
+        for name in sorted({*old, *new} - {*_HOW})
         if old.get(name) != new.get(name)
     ]
     if changed:
@@ -96,6 +97,7 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
     eval_views(data, experiment.eval.clips, experiment.eval.crops, experiment.eval.resize)
     mesh = sharding.make_mesh(experiment.mesh)
     check_parts(experiment, mesh)
+    check_mesh(mesh, encoder, axes)
 
     experiment, sources = open_videos(experiment, workdir)
     data = experiment.data
@@ -118,7 +120,8 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
         return init_state(params, optimizer, options.average > 0, frozen)
 
     state = jax.eval_shape(first, {})
-    places = sharding.shardings(state, mesh)
+    rules = sharding.given_rules(experiment.mesh, by_path(params).keys())
+    places = sharding.shardings(state, mesh, rules)
     state = jax.tree.map(_placed, state, places)
 
     def init() -> TrainState:
@@ -135,6 +138,7 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
         return jax.jit(first, out_shardings=places)(given)
 
     tell_sizes(state, frozen)
+    tell_mesh(mesh, params, rules)
     costs = objective.costs(data.frames, data.image_size)
     log.info("A clip's forward pass: %.4g G multiply-accumulates.", sum(costs) / 1e9)
     evaluators, best = (), ""
@@ -233,6 +237,40 @@ def check_parts(experiment: config.Experiment, mesh: jax.sharding.Mesh) -> None:
             f"config.optim.accumulate = {accumulate} does not divide {name} = {clips}."
         )
     sharding.check_batch(f"{name} / config.optim.accumulate", clips // accumulate, mesh)
+
+
+def check_mesh(mesh: jax.sharding.Mesh, encoder: Any, axes: Sequence[int]) -> None:
+    """Refuses a mesh that cannot share what the encoder works on.
+
+    Args:
+      mesh: the devices.
+      encoder: a model.
+      axes: (slots, rows, columns) of a clip's tokens.
+
+    Raises:
+      InputError: names the axis.
+    """
+    sharding.check_divides("tensor", mesh.shape["tensor"], "heads of the model", encoder.dims.heads)
+    slots, rows, columns = axes
+    what, whole = "time slots of a clip's tokens", slots
+    if encoder.attention == "joint":
+        what, whole = "tokens of a clip", slots * rows * columns
+    sharding.check_divides("sequence", mesh.shape["sequence"], what, whole)
+
+
+def tell_mesh(mesh: jax.sharding.Mesh, params: Any, rules: Sequence[sharding.Rule]) -> None:
+    """Tells how the devices are laid out, and which large parameters each of them holds whole."""
+    if mesh.size == 1:
+        return
+    shape = ", ".join(f"{axis} {n}" for axis, n in mesh.shape.items() if n > 1)
+    log.info("%d devices: %s.", mesh.size, shape)
+    if whole := sharding.left_whole(params, mesh, rules):
+        lines = "\n".join(f"  {path}: {size:,} values" for path, size in whole.items())
+        log.warning(
+            "Large, and yet whole on every device; a row in config.mesh.rules would split "
+            "them:\n%s",
+            lines,
+        )
 
 
 def open_videos(

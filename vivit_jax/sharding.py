@@ -1,13 +1,13 @@
 """Where arrays lie: one table from the path of a parameter to the mesh axes that split it.
 
 The optimiser's state carries the paths of the parameters that it belongs to, so the same rows place
-it. Models name no axis: what happens inside a step is left to the XLA partitioner.
+it. Where activations lie is layout.py's.
 """
 
-import dataclasses
+import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -18,14 +18,17 @@ from jax.sharding import PartitionSpec as P
 
 from vivit_jax import config
 from vivit_jax.errors import InputError
+from vivit_jax.layout import BATCH
 from vivit_jax.trees import path_of
 
 Tree = TypeVar("Tree")
-AXES = tuple(field.name for field in dataclasses.fields(config.Mesh))
-BATCH_AXES = ("dcn", "data", "fsdp")  # each splits the examples of a batch
-RULES = (  # the first that a path ends in; axes of the array from the last backwards
+AXES = ("dcn", "data", "fsdp", "sequence", "tensor")
+LARGE = 2**20  # values of an array from which it is told that no axis splits it
+Rule = tuple[str, P]
+RULES: tuple[Rule, ...] = (  # the first that a path ends in; axes of the array, the last ones
     (r"(query|key|value)/kernel", P("fsdp", "tensor", None)),  # [D heads head_dim]
     (r"(query|key|value)/bias", P("tensor", None)),
+    (r"attention/(key|value)_kernel", P("fsdp", "tensor", None)),  # an attentive pooler's
     (r"attention_\d+/out/kernel", P("tensor", None, "fsdp")),  # [heads head_dim D]
     (r"mlp_in/kernel", P("fsdp", "tensor")),  # [D mlp_dim]
     (r"mlp_in/bias", P("tensor")),
@@ -34,8 +37,8 @@ RULES = (  # the first that a path ends in; axes of the array from the last back
     (r"tubelets/kernel", P("fsdp")),  # [frames rows columns 3 D]
     (r"head/kernel", P("fsdp", None)),  # [D K]
     (r"(decoder|predictor)/(embed|out)/kernel", P("fsdp", None)),  # [D width], [width out]
-    (r"", P()),  # everything else is small, and whole on every device
-)
+    (r"position(_space|_time)?", P("fsdp")),  # [1 N D]
+)  # everything else is small, and whole on every device
 
 
 def make_mesh(sizes: config.Mesh) -> jax.sharding.Mesh:
@@ -58,38 +61,138 @@ def mesh_shape(sizes: config.Mesh, devices: int) -> dict[str, int]:
     """Returns how many devices lie along each axis, outermost first.
 
     Raises:
-      InputError: the sizes don't multiply to the number of devices; names sizes that do.
+      InputError: the sizes don't multiply to the number of devices; names the nearest that do.
     """
-    shape = {axis: getattr(sizes, axis) for axis in AXES}
-    given = math.prod(n for n in shape.values() if n != -1)
-    free = [axis for axis, n in shape.items() if n == -1]
-    if len(free) > 1 or given < 1 or devices % given or (not free and given != devices):
+    given = (sizes.dcn, sizes.data, sizes.fsdp, sizes.sequence, sizes.tensor)
+    shape = dict(zip(AXES, given, strict=True))
+    known = math.prod(n for n in given if n != -1)
+    free = given.count(-1)
+    if free > 1 or known < 1 or devices % known or (not free and known != devices):
+        nearest = ", ".join(f"{axis}={n}" for axis, n in nearest_shape(shape, devices).items())
         raise InputError(
             f"config.mesh = {shape} does not fit {devices} devices: the sizes must multiply to "
-            "it, where one of them may be -1, for all that are left."
+            "it, where one of them may be -1, for all that are left. The nearest that do: "
+            f"{nearest}."
         )
-    return {axis: devices // given if n == -1 else n for axis, n in shape.items()}
+    return {axis: devices // known if n == -1 else n for axis, n in shape.items()}
 
 
-def shardings(tree: Tree, mesh: jax.sharding.Mesh) -> Tree:
+def nearest_shape(shape: Mapping[str, int], devices: int) -> dict[str, int]:
+    """Returns sizes that multiply to the number of devices, as like the given ones as can be."""
+
+    def far(n: int, wanted: int) -> float:
+        distance = abs(math.log(n / wanted)) if wanted > 0 else 0.0
+        return 2 * distance if wanted == 1 else distance  # an axis that is not used stays so
+
+    @functools.cache
+    def fill(axes: tuple[str, ...], left: int) -> tuple[float, tuple[int, ...]]:
+        if not axes:
+            return (0.0, ()) if left == 1 else (math.inf, ())
+        choices = []
+        for n in divisors(left):
+            rest, sizes = fill(axes[1:], left // n)
+            choices.append((far(n, shape[axes[0]]) + rest, (n, *sizes)))
+        return min(choices)
+
+    return dict(zip(shape, fill(tuple(shape), devices)[1], strict=True))
+
+
+def divisors(n: int) -> list[int]:
+    """Returns the numbers that divide n, rising."""
+    return [i for i in range(1, n + 1) if n % i == 0]
+
+
+def check_divides(name: str, parts: int, what: str, whole: int) -> None:
+    """Refuses an axis of the mesh that cannot share something equally.
+
+    Args:
+      name: of the axis.
+      parts: devices along it.
+      what: is shared.
+      whole: how many of it there are.
+
+    Raises:
+      InputError: names both numbers, and the axis sizes that would do.
+    """
+    if whole % parts:
+        choices = ", ".join(map(str, divisors(whole)))
+        raise InputError(
+            f"config.mesh.{name} = {parts} does not divide the {whole} {what}, which it shares; "
+            f"expected one of {choices}."
+        )
+
+
+def given_rules(sizes: config.Mesh, paths: Collection[str]) -> tuple[Rule, ...]:
+    """Returns config.mesh.rules and RULES.
+
+    Args:
+      sizes: with the rules.
+      paths: of the parameters.
+
+    Raises:
+      InputError: a rule of the config is none, or no path ends in it.
+    """
+    rules = []
+    for row in sizes.rules:
+        pattern, _, axes = row.rpartition("=")
+        names = tuple(None if axis == "-" else axis for axis in axes.split())
+        if not pattern or {*names} - {None, *AXES}:
+            raise InputError(
+                f"config.mesh.rules: {row!r}; expected PATTERN=AXES, with axes of "
+                f"{', '.join(AXES)}, or -, such as 'mlp_in/kernel=fsdp tensor'."
+            )
+        try:
+            matched = any(re.search(f"(?:{pattern})$", path) for path in paths)
+        except re.error as error:
+            raise InputError(f"config.mesh.rules: {row!r}: {error}.") from error
+        if not matched:
+            shown = ", ".join(sorted(paths)[:5])
+            raise InputError(
+                f"config.mesh.rules: no parameter's path ends in {pattern!r}; some that there are: "
+                f"{shown}."
+            )
+        rules.append((pattern, P(*names)))
+    return (*rules, *RULES)
+
+
+def place(name: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh, rules: Sequence[Rule]) -> P:
+    """Returns which mesh axes split an array of this path."""
+    found = (spec for pattern, spec in rules if re.search(f"(?:{pattern})$", name))
+    spec = next(found, P())[-len(shape) :] if shape else ()
+    axes = (None,) * (len(shape) - len(spec)) + tuple(spec)
+    # An axis that an array cannot be split by leaves it whole there.
+    return P(
+        *(a if a and n % mesh.shape[a] == 0 else None for n, a in zip(shape, axes, strict=True))
+    )
+
+
+def shardings(tree: Tree, mesh: jax.sharding.Mesh, rules: Sequence[Rule] = RULES) -> Tree:
     """Returns where each array of a state lies, by its path; `tree` may be abstract."""
+    return jax.tree.map_with_path(
+        lambda path, x: NamedSharding(mesh, place(path_of(path), x.shape, mesh, rules)), tree
+    )
 
-    def place(path: tuple, leaf: Any) -> NamedSharding:
-        name = path_of(path)
-        spec = next(spec for pattern, spec in RULES if re.search(f"{pattern}$", name))
-        axes = (None,) * (len(leaf.shape) - len(spec)) + tuple(spec)
-        # An axis that an array cannot be split by leaves it whole there.
-        sizes = zip(leaf.shape, axes, strict=True)
-        return NamedSharding(
-            mesh, P(*(a if a and n % mesh.shape[a] == 0 else None for n, a in sizes))
-        )
 
-    return jax.tree.map_with_path(place, tree)
+def left_whole(
+    params: Any, mesh: jax.sharding.Mesh, rules: Sequence[Rule] = RULES
+) -> dict[str, int]:
+    """Returns the large parameters that no axis splits, and how many values each has.
+
+    They are meant to be whole where no axis of the mesh splits parameters.
+    """
+    if mesh.shape["fsdp"] * mesh.shape["tensor"] == 1:
+        return {}
+
+    def whole(path: str, shape: tuple[int, ...]) -> bool:
+        return all(a is None or mesh.shape[a] == 1 for a in place(path, shape, mesh, rules))
+
+    leaves = ((path_of(path), leaf) for path, leaf in jax.tree.leaves_with_path(params))
+    return {path: x.size for path, x in leaves if x.size >= LARGE and whole(path, x.shape)}
 
 
 def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
     """Returns where a batch lies: split by examples, whole along the other axes."""
-    return NamedSharding(mesh, P(BATCH_AXES))
+    return NamedSharding(mesh, P(BATCH))
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
@@ -105,12 +208,17 @@ def check_batch(name: str, batch_size: int, mesh: jax.sharding.Mesh) -> None:
     """
     parts = batch_parts(mesh)
     if batch_size % parts:
-        raise InputError(f"{name} = {batch_size}: expected a multiple of {parts}, which share it.")
+        below = batch_size // parts * parts
+        nearest = f"{below} or {below + parts}" if below else f"{parts}"
+        raise InputError(
+            f"{name} = {batch_size}: expected a multiple of {parts}, the devices that share it "
+            f"(config.mesh: {' * '.join(BATCH)}), such as {nearest}."
+        )
 
 
 def batch_parts(mesh: jax.sharding.Mesh) -> int:
     """Returns into how many parts a batch is split."""
-    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    return math.prod(mesh.shape[axis] for axis in BATCH)
 
 
 def to_devices(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:

@@ -194,7 +194,9 @@ def compile_step(run: Run, state: TrainState, batch: Any) -> jax.stages.Compiled
     )
     places = jax.tree.map(lambda x: x.sharding, run.state)
     outputs = (places, sharding.replicated(run.mesh))
-    compiled = jax.jit(step, donate_argnums=0, out_shardings=outputs).lower(state, batch).compile()
+    with jax.set_mesh(run.mesh):
+        lowered = jax.jit(step, donate_argnums=0, out_shardings=outputs).lower(state, batch)
+    compiled = lowered.compile()
     seconds, memory = time.perf_counter() - begun, compiled.memory_analysis()
     log.info("Compiled the train step in %.1f s.", seconds)
     if memory is not None:  # not every backend tells

@@ -23,8 +23,9 @@ import numpy as np
 
 from vivit_jax import config, optim, recipe
 from vivit_jax.data.augment import make_augment
-from vivit_jax.models.attention import ARRANGEMENTS, attend
+from vivit_jax.models.attention import ARRANGEMENTS
 from vivit_jax.models.costs import multiply_accumulates
+from vivit_jax.models.kernels import attend
 from vivit_jax.models.layers import matmul
 from vivit_jax.models.video_transformer import BY_SLOT
 from vivit_jax.train_step import init_state, train_step

@@ -97,7 +97,8 @@ class Pass:
         ) as read:
             before = None
             for batch in read:
-                made = judge(sharding.to_devices(batch, self.mesh))
+                with jax.set_mesh(self.mesh):
+                    made = judge(sharding.to_devices(batch, self.mesh))
                 if before is not None:
                     yield before
                     jax.block_until_ready(before)  # two in flight at most

@@ -1,8 +1,8 @@
 """Which tokens see which: the space-time arrangements of attention, one row each.
 
 Queries, keys and values are [B N heads head_dim]. N counts an optional class token in front, then
-t time slots of S tokens each; `grid` is (t, S). Every arrangement folds the axes that attention
-does not cross into rows and hands [rows heads n head_dim] to the one core, `attend`.
+t time slots of S tokens each; `grid` is (t, S). Every arrangement makes rows of the axis that
+attention does not cross, and hands [B rows heads n head_dim] to the one core, kernels.attend.
 
 Sources: Arnab et al. 2021 (ViViT), section 3.3; Bertasius et al. 2021 (TimeSformer), section 3.
 """
@@ -13,65 +13,18 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from einops import rearrange, reduce, repeat
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 Grid = tuple[int, int]
 Tokens = Float[Array, "B N heads head_dim"]
 Core = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-LONG = 512 * 512  # query-key pairs from which a CPU takes one head at a time
-
-
-def attend(
-    q: Float[Array, "rows heads n head_dim"],
-    k: Float[Array, "rows heads m head_dim"],
-    v: Float[Array, "rows heads m head_dim"],
-    *,
-    cap: float = 0.0,
-    dropout: float = 0.0,
-    key: PRNGKeyArray | None = None,
-) -> Float[Array, "rows heads n head_dim"]:
-    """Returns softmax(q k^T / sqrt(head_dim)) v, with logits and softmax in float32.
-
-    Args:
-      cap: what no logit goes beyond, as cap * tanh(logit / cap); 0 for none.
-      dropout: probability of dropping a weight; needs `key`.
-      key: None for no dropout.
-    """
-    if jax.default_backend() != "cpu" or q.shape[2] * k.shape[2] < LONG:
-        return _attend(q, k, v, cap, dropout, key)
-
-    @jax.checkpoint
-    def head(step):
-        q, k, v, key = step
-        return _attend(q[:, None], k[:, None], v[:, None], cap, dropout, key)[:, 0]
-
-    # A CPU does best when what it holds fits its caches: one head at a time, nothing kept.
-    by_head = [rearrange(x, "r h n k -> h r n k") for x in (q, k, v)]
-    keys = None if key is None else jax.random.split(key, q.shape[1])
-    y = jax.lax.map(head, (*by_head, keys))
-    return rearrange(y, "h r n k -> r h n k")
-
-
-def _attend(q, k, v, cap, dropout, key):
-    logits = jnp.einsum("rhnk,rhmk->rhnm", q, k, preferred_element_type=jnp.float32)
-    logits *= q.shape[-1] ** -0.5
-    if cap:
-        logits = cap * jnp.tanh(logits / cap)
-    # Dividing by the sum last, after the product with v, spares the backward pass a reduction
-    # over every weight: two thirds of the time of jax.nn.softmax at 1568 tokens on a CPU.
-    weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True)))
-    total = weights.sum(axis=-1, keepdims=True)
-    if key is not None:
-        weights *= jax.random.bernoulli(key, 1 - dropout, weights.shape) / (1 - dropout)
-    y = jnp.einsum("rhnm,rhmk->rhnk", weights.astype(v.dtype), v)
-    return (y / total).astype(v.dtype)
 
 
 def over_all(q: Tokens, k: Tokens, v: Tokens, grid: Grid, core: Core) -> Tokens:
     """Every token sees every token."""
     del grid
-    y = core(*(rearrange(x, "b n h k -> b h n k") for x in (q, k, v)))
-    return rearrange(y, "b h n k -> b n h k")
+    y = core(*(rearrange(x, "b n h k -> b 1 h n k") for x in (q, k, v)))
+    return rearrange(y, "b 1 h n k -> b n h k")
 
 
 def over_space(q: Tokens, k: Tokens, v: Tokens, grid: Grid, core: Core) -> Tokens:
@@ -80,24 +33,24 @@ def over_space(q: Tokens, k: Tokens, v: Tokens, grid: Grid, core: Core) -> Token
     classes = q.shape[1] - t * s
 
     def by_slot(x):
-        body = rearrange(x[:, classes:], "b (t s) h k -> (b t) h s k", t=t)
+        body = rearrange(x[:, classes:], "b (t s) h k -> b t h s k", t=t)
         if not classes:
             return body
-        return jnp.concatenate([repeat(x[:, :classes], "b c h k -> (b t) h c k", t=t), body], 2)
+        return jnp.concatenate([repeat(x[:, :classes], "b c h k -> b t h c k", t=t), body], 3)
 
     y = core(by_slot(q), by_slot(k), by_slot(v))
-    body = rearrange(y[:, :, classes:], "(b t) h s k -> b (t s) h k", t=t)
+    body = rearrange(y[:, :, :, classes:], "b t h s k -> b (t s) h k")
     if not classes:
         return body
-    summary = reduce(y[:, :, :classes], "(b t) h c k -> b c h k", "mean", t=t)
+    summary = reduce(y[:, :, :, :classes], "b t h c k -> b c h k", "mean")
     return jnp.concatenate([summary, body], axis=1)
 
 
 def over_time(q: Tokens, k: Tokens, v: Tokens, grid: Grid, core: Core) -> Tokens:
     """A token sees its own place in every time slot; there is no class token."""
     s = grid[1]
-    y = core(*(rearrange(x, "b (t s) h k -> (b s) h t k", s=s) for x in (q, k, v)))
-    return rearrange(y, "(b s) h t k -> b (t s) h k", s=s)
+    y = core(*(rearrange(x, "b (t s) h k -> b s h t k", s=s) for x in (q, k, v)))
+    return rearrange(y, "b s h t k -> b (t s) h k")
 
 
 def half_and_half(q: Tokens, k: Tokens, v: Tokens, grid: Grid, core: Core) -> Tokens:

@@ -15,8 +15,10 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from vivit_jax.models.attention import ARRANGEMENTS, Attend, Grid, attend
+from vivit_jax.layout import parts, platform
+from vivit_jax.models.attention import ARRANGEMENTS, Attend, Grid
 from vivit_jax.models.inflate import TUBELET_INITS
+from vivit_jax.models.kernels import attend
 from vivit_jax.models.lora import Lora
 from vivit_jax.models.positions import Rotation, rotate
 
@@ -66,7 +68,7 @@ def matmul(x: Float[Array, "... K"], kernel: Float[Array, "K M"]) -> Float[Array
     XLA's CPU backend transposes both factors of the kernel's gradient where x has several leading
     axes, which doubles its time; other backends don't, and keep the axes apart for sharding.
     """
-    if jax.default_backend() != "cpu":
+    if platform() != "cpu" or parts("sequence") > 1:
         return x @ kernel
     return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[1])
 
@@ -189,13 +191,19 @@ class Attention(nn.Module):
     number: int
     dtype: str
     logit_cap: float
+    kernel: str
     lora: Lora
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B N D"], grid: Grid, rotation: Rotation | None, train: bool
+        self,
+        x: Float[Array, "B N D"],
+        grid: Grid,
+        rotation: Rotation | None,
+        layout: str,
+        train: bool,
     ) -> Float[Array, "B N D"]:
-        """Returns what each token gathers; `grid` is (time slots, tokens in each)."""
+        """Returns what each token gathers; see Block."""
         width = x.shape[-1]
         shape = (self.heads, width // self.heads)
         init = KERNEL_INITS[self.kernel_init]
@@ -208,7 +216,14 @@ class Attention(nn.Module):
 
         def core(q, k, v):
             key = self.make_rng("dropout") if train and self.dropout else None
-            return attend(q, k, v, cap=self.logit_cap, dropout=self.dropout, key=key)
+            return attend(
+                *(q, k, v),
+                kernel=self.kernel,
+                layout=layout,
+                cap=self.logit_cap,
+                dropout=self.dropout,
+                key=key,
+            )
 
         y = self.step.over(q, k, v, grid, core)
         out_init = nn.initializers.zeros if self.step.zero_out else init(self.number)
@@ -234,6 +249,7 @@ class Block(nn.Module):
     kernel_init: str
     dtype: str
     logit_cap: float = 0.0
+    kernel: str = "auto"
     norm_offset: float = 0.0
     number: int = 1
     lora: Lora = Lora()
@@ -248,6 +264,7 @@ class Block(nn.Module):
         *,
         examples: int,
         train: bool,
+        layout: str = "tokens",
     ) -> Float[Array, "rows N D"]:
         """Returns the tokens after one block.
 
@@ -257,6 +274,7 @@ class Block(nn.Module):
           drop_rate: of drop path.
           examples: how many the rows belong to, as "(examples repeats)".
           train: whether to drop anything.
+          layout: what the rows are to the devices, a row of layout.LAYOUTS.
         """
 
         def drop(y):
@@ -278,11 +296,12 @@ class Block(nn.Module):
                 self.number,
                 self.dtype,
                 self.logit_cap,
+                self.kernel,
                 self.lora,
                 name=f"attention_{i}",
             )
             turn = rotation and Rotation(*(z[:, classes:] for z in rotation))
-            y = drop(dropout(attention(y, grid, turn, train)))
+            y = drop(dropout(attention(y, grid, turn, layout, train)))
             if step.zero_dense:  # after drop path, so that its bias is never dropped
                 zeros = nn.initializers.zeros
                 y = Dense((x.shape[-1],), self.dtype, kernel_init=zeros, name="zero_dense")(y)

@@ -41,6 +41,7 @@ class Predictor(nn.Module):
       key_bias: likewise.
       kernel_init: likewise.
       dtype: likewise.
+      attention_kernel: likewise.
       remat: likewise.
       scan: likewise.
     """
@@ -61,6 +62,7 @@ class Predictor(nn.Module):
     key_bias: bool = True
     kernel_init: str = "xavier_uniform"
     dtype: str = "float32"
+    attention_kernel: str = "auto"
     remat: str = "none"
     scan: bool = False
 
@@ -100,6 +102,7 @@ class Predictor(nn.Module):
             attention_dropout=0.0,
             drop_path_rescaled=True,
             key_bias=self.key_bias,
+            kernel=self.attention_kernel,
             kernel_init=self.kernel_init,
             dtype=self.dtype,
         )

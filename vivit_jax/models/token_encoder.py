@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from einops import reduce
 from jaxtyping import Array, Float, Int
 
+from vivit_jax.layout import constrain
 from vivit_jax.models.attention import Grid
 from vivit_jax.models.layers import Block, Features, Norm
 from vivit_jax.models.positions import POSITIONS, Axes, Rotation, rotation_of
@@ -43,6 +44,7 @@ class TokenEncoder(nn.Module):
       dtype: of the blocks.
       remat: a row of REMATS.
       scan: compile one block, and loop over stacked parameters; they are stored apart anyhow.
+      layout: what the rows are to the devices, a row of layout.LAYOUTS.
       norm_offset: added to the stored scale of the closing norm.
     """
 
@@ -59,6 +61,7 @@ class TokenEncoder(nn.Module):
     dtype: str
     remat: str
     scan: bool
+    layout: str = "tokens"
     norm_offset: float = 0.0
 
     @nn.compact
@@ -98,6 +101,7 @@ class TokenEncoder(nn.Module):
             table = at_places(table, keep, classes)
             rotation = rotation and Rotation(*(at_places(y, keep, classes) for y in rotation))
         x = nn.Dropout(self.dropout, deterministic=not train)((x + table).astype(self.dtype))
+        x = constrain(x, self.layout)
         grid = (axes[0], length // axes[0])
         x = self.run_blocks(x, grid, rotation, examples=examples, train=train)
         if self.average_rows:
@@ -124,12 +128,13 @@ class TokenEncoder(nn.Module):
         blocks = [self.block(name=f"block_{i}", number=i + 1) for i in range(self.depth)]
         rates = [self.drop_path * i / max(self.depth - 1, 1) for i in range(self.depth)]
         options = {"grid": grid, "rotation": rotation, "examples": examples, "train": train}
+        options["layout"] = self.layout
         if self.scan and not self.is_initializing():
             return self.run_scan(x, blocks, rates, options)
         for block, rate in zip(blocks, rates, strict=True):
 
             def run(block, x, rate=rate):
-                return block(x, drop_rate=rate, **options)
+                return constrain(block(x, drop_rate=rate, **options), self.layout)
 
             x = self.remat_of(nn.remat, run)(block, x)
         return x
@@ -153,7 +158,8 @@ class TokenEncoder(nn.Module):
             params, rate, key = step
             rngs = None if key is None else {"dropout": key}
             rate = rate if self.drop_path else 0.0  # known to be 0: nothing is drawn
-            return single.apply({"params": params}, x, drop_rate=rate, rngs=rngs, **options), None
+            x = single.apply({"params": params}, x, drop_rate=rate, rngs=rngs, **options)
+            return constrain(x, self.layout), None
 
         run = self.remat_of(partial(jax.checkpoint, prevent_cse=False), run)
         return jax.lax.scan(run, x, (params, jnp.asarray(rates), keys))[0]

@@ -29,6 +29,8 @@ from einops import rearrange, repeat
 from jaxtyping import Array, Float, Int, UInt8
 
 from vivit_jax.errors import InputError
+from vivit_jax.layout import constrain
+from vivit_jax.models import kernels
 from vivit_jax.models.attention import ARRANGEMENTS
 from vivit_jax.models.inflate import TUBELET_INITS
 from vivit_jax.models.layers import GELUS, KERNEL_INITS, Adapter, Block, Features, Tubelets
@@ -66,6 +68,7 @@ CHOICES = {
     "gelu": tuple(GELUS),
     "kernel_init": tuple(KERNEL_INITS),
     "dtype": ("float32", "bfloat16"),
+    "attention_kernel": kernels.NAMES,
     "remat": tuple(REMATS),
 }
 
@@ -125,6 +128,7 @@ class VideoTransformer(nn.Module):
       adapter: width of the bottleneck between space and time of "factorised_encoder", which starts
         as the identity; 0 for none.
       dtype: "float32" or "bfloat16", in which matrices are multiplied.
+      attention_kernel: "auto" for the best that the platform has, or a row of kernels.KERNELS.
       remat: what the backward pass recomputes: "none", "full" (everything) or "dots" (all but the
         dense layers).
       scan: compile one block and loop over it, where compiling all of them takes too long.
@@ -163,6 +167,7 @@ class VideoTransformer(nn.Module):
     lora_targets: tuple[str, ...] = ("query", "value")
     adapter: int = 0
     dtype: str = "float32"
+    attention_kernel: str = "auto"
     remat: str = "none"
     scan: bool = False
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
@@ -235,7 +240,7 @@ class VideoTransformer(nn.Module):
         """
         clips, frames, height, width = video.shape[:4]
         t, h, w = self.grid(frames, height, width)
-        x = normalise(video, self.mean, self.std)
+        x = constrain(normalise(video, self.mean, self.std), "frames")
         tubelets = Tubelets(
             self.dims.width, self.tubelet, self.tubelet_init, self.dtype, name="tubelets"
         )
@@ -247,15 +252,15 @@ class VideoTransformer(nn.Module):
         x = rearrange(x, "b (t s) d -> (b t) s d", t=t)
         places = None if keep is None else rearrange(keep, "b (t s) -> (b t) s", t=t) % (h * w)
         if self.attention == "space_only":
-            blocks = self.encoder("blocks", self.dims.depth, average_rows=True)
+            blocks = self.encoder("blocks", self.dims.depth, layout="slots", average_rows=True)
             return blocks(x, (1, h, w), places, examples=clips, train=train)
 
-        space = self.encoder("space", self.dims.depth)
+        space = self.encoder("space", self.dims.depth, layout="slots")
         tokens, slots = space(x, (1, h, w), places, examples=clips, train=train)
         if self.attention == "factorised_encoder_by_place":
             x = rearrange(tokens, "(b t) s d -> (b s) t d", t=t)
             if self.temporal_depth:
-                time = self.encoder("time", self.temporal_depth)
+                time = self.encoder("time", self.temporal_depth, layout="slots")
                 x = time(x, (t, 1, 1), examples=clips, train=train).tokens
             tokens = rearrange(x, "(b s) t d -> b (t s) d", b=clips)
             return Features(tokens=tokens, summary=tokens.mean(axis=1))
@@ -265,7 +270,7 @@ class VideoTransformer(nn.Module):
             slots = Adapter(self.adapter, self.gelu, self.dtype, name="adapter")(slots)
         features = Features(tokens=slots, summary=slots.mean(axis=1))
         if self.temporal_depth:
-            time = self.encoder("time", self.temporal_depth)
+            time = self.encoder("time", self.temporal_depth, layout="clips")
             features = time(slots, (t, 1, 1), examples=clips, train=train)
         if keep is None:
             return features
@@ -275,7 +280,12 @@ class VideoTransformer(nn.Module):
 
     @nn.nowrap
     def encoder(
-        self, name: str, depth: int, arrangement: str = "joint", average_rows: bool = False
+        self,
+        name: str,
+        depth: int,
+        arrangement: str = "joint",
+        layout: str = "tokens",
+        average_rows: bool = False,
     ) -> TokenEncoder:
         """A token encoder with this model's fields."""
         block = partial(
@@ -290,6 +300,7 @@ class VideoTransformer(nn.Module):
             drop_path_rescaled=self.drop_path_rescaled,
             key_bias=self.key_bias,
             logit_cap=self.logit_cap,
+            kernel=self.attention_kernel,
             norm_offset=self.norm_offset,
             kernel_init=self.kernel_init,
             dtype=self.dtype,
@@ -310,6 +321,7 @@ class VideoTransformer(nn.Module):
             dtype=self.dtype,
             remat=self.remat,
             scan=self.scan,
+            layout=layout,
             name=name,
         )
 

@@ -126,6 +126,7 @@ class LatentPrediction(nn.Module):
             norm_eps=encoder.norm_eps,
             kernel_init=encoder.kernel_init,
             dtype=encoder.dtype,
+            attention_kernel=encoder.attention_kernel,
             remat=encoder.remat,
             scan=encoder.scan,
         )

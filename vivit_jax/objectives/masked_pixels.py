@@ -163,6 +163,7 @@ class MaskedPixels(nn.Module):
             kernel_init=encoder.kernel_init,
             key_bias=encoder.key_bias,
             dtype=encoder.dtype,
+            attention_kernel=encoder.attention_kernel,
             remat=encoder.remat,
             scan=encoder.scan,
         )

@@ -1,0 +1,139 @@
+"""The same five steps on any mesh: loss and parameters are those of one device."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vivit_jax import config, recipe, sharding
+from vivit_jax.models.video_transformer import CHOICES
+from vivit_jax.train_step import init_state, train_step
+
+BATCH, FRAMES, SIDE, STEPS = 16, 8, 32, 5
+MESHES = {
+    "data 8": {"data": 8},
+    "fsdp 8": {"data": 1, "fsdp": 8},
+    "data 2, fsdp 2, tensor 2": {"data": 2, "fsdp": 2, "tensor": 2},
+    "data 2, sequence 4": {"data": 2, "sequence": 4},
+}
+OBJECTIVES = {
+    "classify": {"name": "classify", "mixup": 0.8, "label_smoothing": 0.1},
+    "masked_pixels": {
+        "name": "masked_pixels",
+        "mask_ratio": 0.5,
+        "decoder_width": 16,
+        "decoder_depth": 1,
+        "decoder_heads": 2,
+    },
+    "latent_prediction": {
+        "name": "latent_prediction",
+        "blocks": (2,),
+        "block_scales": (0.3,),
+        "predictor_width": 16,
+        "predictor_depth": 1,
+        "predictor_heads": 2,
+    },
+}
+WITHOUT_CLASS_TOKEN = (
+    "factorised_self_attention",
+    "factorised_dot_product",
+    "factorised_encoder_by_place",
+)
+
+
+def batch():
+    rng = np.random.default_rng(0)
+    return {
+        "video": rng.integers(0, 256, (BATCH, FRAMES, SIDE, SIDE, 3), np.uint8),
+        "label": np.arange(BATCH, dtype=np.int32) % 8,
+        "valid": np.arange(BATCH) != 3,
+        "position": np.arange(BATCH, dtype=np.uint32),
+        "index": np.arange(BATCH, dtype=np.int32),
+    }
+
+
+def objective_of(objective, attention, scan):
+    model = {
+        "name": "video_transformer",
+        **{"width": 32, "depth": 2, "heads": 4, "mlp_dim": 64, "temporal_depth": 1},
+        **{"tubelet": (2, 8, 8), "attention": attention, "scan": scan, "drop_path": 0.2},
+        "pool": "mean" if attention in WITHOUT_CLASS_TOKEN else "class_token",
+    }
+    if objective != "classify":
+        model["pool"] = "mean"
+    whole = recipe.experiment(model=model, objective=OBJECTIVES[objective])
+    maps = [[str(i) for i in range(8)]]
+    return recipe.build_objective(config.parse(whole.to_dict()), maps)
+
+
+def train(objective, sizes, accumulate):
+    """Returns the losses of the steps, and the parameters after them; one device without sizes."""
+    if sizes:
+        mesh = sharding.make_mesh(config.Mesh(**sizes))
+    else:
+        kinds = (jax.sharding.AxisType.Auto,) * len(sharding.AXES)
+        ones = (1,) * len(sharding.AXES)
+        mesh = jax.make_mesh(ones, sharding.AXES, kinds, devices=jax.devices()[:1])
+    optimizer = optax.sgd(0.05, momentum=0.9)
+    average = getattr(objective, "target", "") == "average"
+
+    def init():
+        clip = jax.tree.map(lambda x: jnp.asarray(x[:1]), batch())
+        keys = {"params": jax.random.key(0), "mask": jax.random.key(1)}
+        return init_state(objective.init(keys, clip)["params"], optimizer, average)
+
+    places = sharding.shardings(jax.eval_shape(init), mesh)
+    state = jax.jit(init, out_shardings=places)()
+    step = functools.partial(
+        train_step,
+        objective=objective,
+        optimizer=optimizer,
+        augment=lambda video, keys: video.astype(jnp.float32) / 127.5 - 1,
+        seed=0,
+        accumulate=accumulate,
+        average=0.9 if average else 0.0,
+    )
+    on_devices = sharding.to_devices(batch(), mesh)
+    losses = []
+    with jax.set_mesh(mesh):
+        step = jax.jit(step, donate_argnums=0, out_shardings=(places, sharding.replicated(mesh)))
+        for _ in range(STEPS):
+            state, info = step(state, on_devices)
+            losses.append(float(info.metrics["loss"]))
+    return losses, jax.device_get(state.params)
+
+
+def compare(objective, attention, meshes, how):
+    for scan, accumulate in how:  # each draws its own, but for every mesh the same
+        module = objective_of(objective, attention, scan)
+        losses, params = train(module, {}, accumulate)
+        for name in meshes:
+            found, moved = train(module, MESHES[name], accumulate)
+            what = f"{name}, scan {scan}, accumulate {accumulate}"
+            np.testing.assert_allclose(found, losses, rtol=2e-5, err_msg=what)
+            for one, other in zip(jax.tree.leaves(moved), jax.tree.leaves(params), strict=True):
+                np.testing.assert_allclose(one, other, atol=2e-5, rtol=1e-4, err_msg=what)
+
+
+@pytest.mark.parametrize(
+    ("objective", "attention", "mesh"),
+    [
+        ("masked_pixels", "joint", "data 2, sequence 4"),
+        ("classify", "factorised_encoder", "data 2, fsdp 2, tensor 2"),
+    ],
+)
+def test_a_mesh_changes_nothing(objective, attention, mesh):
+    compare(objective, attention, [mesh], [(False, 1)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attention", CHOICES["attention"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_no_mesh_changes_anything(objective, attention):
+    """With accumulation and scan, and without."""
+    if attention == "space_only" and objective != "classify":
+        pytest.skip("it cannot be masked")
+    compare(objective, attention, MESHES, [(False, 1), (True, 2)])
