@@ -12,12 +12,14 @@ FLOORS = (  # each part imports its own floor and those below
     {"errors", "trees"},
     {"config", "options", "hardware", "layout", "sharding", "metrics"}
     | {"checkpoint", "processes", "host_tensorflow"},
-    {"data", "models", "optim", "freeze", "fitting", "report", "film", "feed", "terminal"},
+    {"data", "models", "optim", "freeze", "fitting", "report", "film", "feed", "terminal"}
+    | {"clock", "profiler"},
     {"objectives"},
     {"train_step", "recipe"},
     {"restore", "transfer", "pretrained"},
     {"evals"},
     {"run"},
+    {"step_log"},
     {"train"},
     {"main", "predict", "features"},
 )

@@ -45,7 +45,7 @@ def make_experiment(root, **changes):
 
 
 def curve(workdir):
-    timing = {"clips_per_second", "data_wait"}
+    timing = {"clips_per_second", "clips_per_second_per_device", "data_wait", "goodput"}
     lines = metrics.read_lines(workdir / metrics.METRICS)
     return [{k: v for k, v in line.items() if k not in timing} for line in lines]
 
@@ -100,7 +100,7 @@ def test_a_run_writes_down_what_it_is_and_what_came_of_it(straight, motions):
     lines = metrics.read_lines(straight / metrics.METRICS)
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     named = {"step", "loss", "learning_rate", "grad_norm", "clips_per_second", "data_wait"}
-    assert named | {"skipped"} <= set(lines[0])
+    assert named | {"clips_per_second_per_device", "goodput", "skipped"} <= set(lines[0])
     assert [line["learning_rate"] for line in lines[:2]] == [0.0, pytest.approx(1e-3)]
     (result,) = results(straight)
     assert (result["step"], result["videos"], result["coverage"]) == (6, 8, 1.0)

@@ -112,6 +112,10 @@ class Checkpoints:
         if step not in self._manager.all_steps():
             self._manager.save(step, args=ocp.args.PyTreeSave(state), metrics=results)
 
+    def wait(self) -> None:
+        """Returns when what was saved is on disk."""
+        self._manager.wait_until_finished()
+
     def restore(self, step: int, target: Any) -> Any:
         """Returns a step's arrays.
 

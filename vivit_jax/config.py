@@ -197,6 +197,8 @@ class Train:
       keep: newest checkpoints kept, besides the best.
       evaluate: False for no evaluation at all.
       evaluate_every: steps between evaluations; 0 means only at the end.
+      profile: the first and the last step of a trace by JAX's profiler, of the first process, into
+        WORKDIR/profile; (0, 0) for none.
     """
 
     steps: int = -1
@@ -206,6 +208,7 @@ class Train:
     keep: int = 3
     evaluate: bool = True
     evaluate_every: int = 0
+    profile: tuple[int, int] = (0, 0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,10 +33,10 @@ def main() -> int:
     join()
     import jax
 
-    from vivit_jax import train
+    from vivit_jax import clock, train
 
     speak(jax.process_index() == 0)
-    train.run(experiment, workdir)
+    train.run(experiment, workdir, clock.Clock(clock.since_process_start()))
     return 0
 
 

@@ -20,6 +20,7 @@ from vivit_jax.errors import InputError
 from vivit_jax.evals import EVALUATORS, USUAL
 from vivit_jax.evals.base import Evaluator
 from vivit_jax.options import choose
+from vivit_jax.profiler import traced_steps
 from vivit_jax.train_step import TrainState, init_state
 from vivit_jax.trees import by_path, split
 
@@ -42,6 +43,7 @@ class Run:
       frozen: paths of the parameters that are not learnt.
       schedule: the learning rate by updates.
       steps: at which it ends.
+      traced: those that the profiler sees.
       state: shapes of the TrainState, with where each array lies.
       init: makes the first TrainState, from config.init_from where that is given.
       evaluators: empty for no evaluation.
@@ -57,6 +59,7 @@ class Run:
     frozen: frozenset[str]
     schedule: optim.Schedule
     steps: int
+    traced: range
     state: TrainState
     init: Callable[[], TrainState]
     evaluators: tuple[Evaluator, ...]
@@ -104,6 +107,7 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
     objective = build_objective(experiment, sources)
     options = optim.scaled(experiment.optim, data.batch_size)
     steps = optim.total_steps(experiment.train, len(sources.train), data.batch_size)
+    traced = traced_steps(experiment.train.profile, steps)
     schedule = optim.make_schedule(options, steps, len(sources.train) / data.batch_size)
     log.info(
         "%d steps, %.4g epochs; a batch of %d videos, %d clips; learning rate %.4g.",
@@ -155,6 +159,7 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
         frozen=frozen,
         schedule=schedule,
         steps=steps,
+        traced=traced,
         state=state,
         init=init,
         evaluators=evaluators,

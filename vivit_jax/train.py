@@ -5,6 +5,7 @@
     workdir/metrics.jsonl, results.jsonl      a line a logged step, a line an evaluation
     workdir/evaluation/STEP-SPLIT/            tables, confusion matrix, scores of every video
     workdir/bad_videos.jsonl                  what could not be read
+    workdir/time.jsonl, profile/              where the time went; traces of steps
     workdir/curves.png                        loss, learning rate and results by step
 
 A run that is started again in its workdir goes on from its newest checkpoint, and everything that
@@ -23,31 +24,37 @@ import jax
 
 from vivit_jax import config, report, sharding
 from vivit_jax.checkpoint import Checkpoints
+from vivit_jax.clock import TIME, Clock, add_up, table
 from vivit_jax.data.augment import make_augment
 from vivit_jax.data.labels import keep_label_maps
 from vivit_jax.data.pipeline import train_batches
 from vivit_jax.errors import InputError
 from vivit_jax.feed import Feed, feed
-from vivit_jax.metrics import METRICS, RESULTS, SKIPPED, Writer, duration, read_lines
+from vivit_jax.metrics import METRICS, RESULTS, Writer, read_lines
 from vivit_jax.optim import make_average
+from vivit_jax.profiler import FOLDER, Profiler
 from vivit_jax.run import Run, check_workdir, prepare
-from vivit_jax.train_step import StepInfo, TrainState, train_step
+from vivit_jax.step_log import StepLog
+from vivit_jax.train_step import TrainState, train_step
 
 log = logging.getLogger(__name__)
 Results = dict[str, float]
 
 
-def run(experiment: config.Experiment, workdir: pathlib.Path) -> Results:
+def run(
+    experiment: config.Experiment, workdir: pathlib.Path, clock: Clock | None = None
+) -> Results:
     """Trains, or with train.steps = 0 only evaluates; returns the last evaluation's results.
 
     Args:
       experiment: what to do.
       workdir: made where it is missing; a run in it goes on.
+      clock: of the session, which otherwise begins here.
 
     Raises:
       InputError: something that the user gave cannot be used.
     """
-    workdir = workdir.resolve()
+    clock, workdir = clock or Clock(), workdir.resolve()
     check_workdir(experiment, workdir)
     prepared = prepare(experiment, workdir)
     if experiment.train.steps == 0:
@@ -56,7 +63,7 @@ def run(experiment: config.Experiment, workdir: pathlib.Path) -> Results:
     if jax.process_index() == 0:
         keep_label_maps(workdir, prepared.sources.label_maps)
     with Checkpoints(workdir, experiment.train.keep, prepared.best) as checkpoints:
-        return train(prepared, checkpoints, experiment)
+        return train(prepared, checkpoints, experiment, clock)
 
 
 def evaluate_only(run: Run, checkpoints: Checkpoints) -> Results:
@@ -82,13 +89,14 @@ def evaluate_only(run: Run, checkpoints: Checkpoints) -> Results:
         return evaluate(run, params, step or 0, writer)
 
 
-def train(run: Run, checkpoints: Checkpoints, given: config.Experiment) -> Results:
+def train(run: Run, checkpoints: Checkpoints, given: config.Experiment, clock: Clock) -> Results:
     """Trains from the newest checkpoint, or from the start; returns the last results.
 
     Args:
       run: what to do.
       checkpoints: of its workdir.
       given: the config as it was given, which is written down.
+      clock: of the session.
     """
     newest = checkpoints.latest()
     if newest == 0:
@@ -99,25 +107,38 @@ def train(run: Run, checkpoints: Checkpoints, given: config.Experiment) -> Resul
     start = newest or 0
     if start > run.steps:
         raise InputError(f"{checkpoints.folder} is at step {start}; the run ends at {run.steps}.")
-    state = checkpoints.restore(start, run.state) if start else run.init()
-    first_process = jax.process_index() == 0
-    if first_process:
-        (run.workdir / "config.json").write_text(config.to_json(given), encoding="utf-8")
-    with Writer(run.workdir, start, active=first_process) as writer:
-        if start < run.steps:
-            log.info("Training from step %d to %d.", start, run.steps)
-            with batches_from(run, start) as batches:
-                results = loop(run, state, start, batches, checkpoints, writer)
-        else:
-            log.info("The run is at its last step, %d.", start)
-            done = [r for r in read_lines(run.workdir / RESULTS) if r["step"] == start]
-            results = done[-1] if done else {}
-            if run.evaluators and not results:
-                results = evaluate(run, judged_params(run, state), start, writer)
+    first_process, more = jax.process_index() == 0, start < run.steps
+    kept = clock.kept(run.workdir, start, active=first_process)
+    with kept if more else contextlib.nullcontext():
+        with clock.phase("restore" if start else "init"):
+            state = checkpoints.restore(start, run.state) if start else run.init()
+        if first_process:
+            (run.workdir / "config.json").write_text(config.to_json(given), encoding="utf-8")
+        with Writer(run.workdir, start, active=first_process) as writer:
+            if more:
+                log.info("Training from step %d to %d.", start, run.steps)
+                with batches_from(run, start) as batches:
+                    results = loop(run, state, start, batches, checkpoints, writer, clock)
+                with clock.phase("save"):
+                    checkpoints.wait()
+            else:
+                results = results_at_the_end(run, state, start, writer)
         if first_process:
             records = [r for name in (METRICS, RESULTS) for r in read_lines(run.workdir / name)]
             report.write_curves(run.workdir, records)
+    times = read_lines(run.workdir / TIME) if first_process else []
+    if times:
+        log.info("%s", table(add_up(times)))
     return results
+
+
+def results_at_the_end(run: Run, state: TrainState, step: int, writer: Writer) -> Results:
+    """Returns the results of a run that is at its last step, judged where they are missing."""
+    log.info("The run is at its last step, %d.", step)
+    done = [r for r in read_lines(run.workdir / RESULTS) if r["step"] == step]
+    if done or not run.evaluators:
+        return done[-1] if done else {}
+    return evaluate(run, judged_params(run, state), step, writer)
 
 
 @contextlib.contextmanager
@@ -147,26 +168,40 @@ def loop(
     batches: Feed,
     checkpoints: Checkpoints,
     writer: Writer,
+    clock: Clock,
 ) -> Results:
     """Takes the steps from `start` to the last; returns the last results."""
     options = run.experiment.train
     results: Results = {}
-    batch = batches.next(busy_with=())
-    step_fn = compile_step(run, state, batch)
-    lines = StepLog(run, writer, start, int(state.skipped), batches.waited)
-    for step in range(start + 1, run.steps + 1):
-        state, info = step_fn(state, batch)
-        last = step == run.steps
-        if not last:
-            batch = batches.next(busy_with=info)
-        lines.add(step, info, batches.waited)
-        every = options.evaluate_every
-        judge = bool(run.evaluators) and (last or (every > 0 and step % every == 0))
-        if judge:
-            results = evaluate(run, judged_params(run, state), step, writer)
-        if judge or last or step % options.checkpoint_every == 0:
-            checkpoints.save(step, state, results if judge else None)
-            lines.restart(step, batches.waited)
+    with clock.phase("data_wait"):
+        batch = batches.next(busy_with=())
+    with clock.phase("compile"):
+        step_fn = compile_step(run, state, batch)
+    lines = StepLog(run, writer, start, int(state.skipped), clock)
+    info: Any = ()
+    clock.turn_to("step")
+    with Profiler(run.workdir / FOLDER, run.traced, clock) as profiler:
+        for step in range(start + 1, run.steps + 1):
+            clock.step = step
+            with profiler.before(step, busy_with=info):
+                state, info = step_fn(state, batch)
+            last = step == run.steps
+            if not last:
+                waited = batches.waited
+                batch = batches.next(busy_with=info)
+                clock.move(batches.waited - waited, "data_wait")
+            lines.add(step, info)
+            profiler.after(step, busy_with=info)
+            every = options.evaluate_every
+            judge = bool(run.evaluators) and (last or (every > 0 and step % every == 0))
+            if judge or last or step % options.checkpoint_every == 0:
+                jax.block_until_ready(info)  # what the step still computes is no part of a save
+                if judge:
+                    with clock.phase("evaluation"):
+                        results = evaluate(run, judged_params(run, state), step, writer)
+                with clock.phase("save"):
+                    checkpoints.save(step, state, results if judge else None)
+    clock.turn_to("end")
     return results
 
 
@@ -227,69 +262,3 @@ def evaluate(run: Run, params: Any, step: int, writer: Writer) -> Results:
     shown = "  ".join(f"{name} {value:.4g}" for name, value in results.items())
     log.info("Evaluation at step %d on %s: %s (%s)", step, options.split, shown, folder)
     return results
-
-
-class StepLog:
-    """Writes a line every few steps, and lets no more than two steps be under way."""
-
-    def __init__(self, run: Run, writer: Writer, start: int, skipped: int, waited: float):
-        """Starts the clock at a step, before which some updates were skipped, and some waited."""
-        self._run, self._writer = run, writer
-        self._skipped = skipped
-        self._infos: list[StepInfo] = []
-        self.restart(start, waited)
-
-    def restart(self, step: int, waited: float) -> None:
-        """Starts the clock again, after something that is not training."""
-        self._since, self._since_step, self._waited = time.perf_counter(), step, waited
-
-    def add(self, step: int, info: StepInfo, waited: float) -> None:
-        """Takes what is known of a step.
-
-        Args:
-          step: its number, from 1.
-          info: arrays that may still be computed.
-          waited: seconds of waiting for data, in all.
-        """
-        self._infos.append(info)
-        jax.block_until_ready(self._infos[-2:-1])
-        if step % self._run.experiment.train.log_every == 0 or step == self._run.steps:
-            self._write(step, waited)
-
-    def _write(self, step: int, waited: float) -> None:
-        """Writes the line of a step, and the names of the examples of those skipped before it."""
-        infos = jax.device_get(self._infos)
-        self._infos = []
-        seconds = time.perf_counter() - self._since
-        steps = step - self._since_step
-        before = self._skipped + sum(bool(info.skipped) for info in infos[:-1])
-        for number, info in enumerate(infos, step - len(infos) + 1):
-            if info.skipped:
-                self._name(number, info)
-        self._skipped = before + bool(infos[-1].skipped)
-        rate = steps / seconds
-        data = self._run.experiment.data
-        record = {
-            "step": step,
-            **{name: float(value) for name, value in infos[-1].metrics.items()},
-            "learning_rate": float(self._run.schedule(step - 1 - before)),
-            "clips_per_second": round(rate * data.batch_size * data.repeats, 3),
-            "data_wait": round((waited - self._waited) / seconds, 4),
-            "skipped": self._skipped,
-        }
-        self._writer.write(METRICS, record)
-        log.info(
-            "step %d/%d  loss %.4f  lr %.3g  %.4g clips/s  waiting for data %.0f %%  ETA %s",
-            *(step, self._run.steps, record["loss"], record["learning_rate"]),
-            *(record["clips_per_second"], 100 * record["data_wait"]),
-            duration((self._run.steps - step) / rate),
-        )
-        self.restart(step, waited)
-
-    def _name(self, step: int, info: StepInfo) -> None:
-        """Tells which examples spoilt a step."""
-        guilty = info.index[~info.finite]
-        what = "their loss is not finite" if len(guilty) else "the gradient of its batch is not"
-        ids = [self._run.sources.train.example(int(i)).id for i in dict.fromkeys(guilty)]
-        log.warning("Step %d changed nothing: %s. %s", step, what, ", ".join(ids))
-        self._writer.write(SKIPPED, {"step": step, "examples": ids})

@@ -1,0 +1,117 @@
+"""The line of a run every few steps: losses, how fast it goes, and what was skipped."""
+
+import logging
+from typing import Any
+
+import jax
+
+from vivit_jax import config
+from vivit_jax.clock import Clock, goodput
+from vivit_jax.hardware import chip_of
+from vivit_jax.metrics import METRICS, SKIPPED, Writer, duration
+from vivit_jax.run import Run
+from vivit_jax.train_step import StepInfo
+
+log = logging.getLogger(__name__)
+
+
+class StepLog:
+    """Writes a line every few steps, and lets no more than two steps be under way."""
+
+    def __init__(self, run: Run, writer: Writer, start: int, skipped: int, clock: Clock):
+        """Begins at a step, before which some updates were skipped."""
+        self._run, self._writer, self._clock = run, writer, clock
+        self._skipped = skipped
+        self._infos: list[StepInfo] = []
+        self._full = full_speed(run)
+        self._last, self._then = start, clock.session()
+
+    def add(self, step: int, info: StepInfo) -> None:
+        """Takes what is known of a step.
+
+        Args:
+          step: its number, from 1.
+          info: arrays that may still be computed.
+        """
+        self._infos.append(info)
+        jax.block_until_ready(self._infos[-2:-1])
+        if step % self._run.experiment.train.log_every == 0 or step == self._run.steps:
+            self._write(step)
+            self._clock.write()
+
+    def _write(self, step: int) -> None:
+        """Writes the line of a step, and the names of the examples of those skipped before it."""
+        infos = jax.device_get(self._infos)
+        self._infos = []
+        before = self._skipped + sum(bool(info.skipped) for info in infos[:-1])
+        for number, info in enumerate(infos, step - len(infos) + 1):
+            if info.skipped:
+                self._name(number, info)
+        self._skipped = before + bool(infos[-1].skipped)
+        now = self._clock.session()
+        stepping, waiting = (now[phase] - self._then[phase] for phase in ("step", "data_wait"))
+        rate = (step - self._last) / (stepping + waiting)
+        record = {
+            "step": step,
+            **{name: float(value) for name, value in infos[-1].metrics.items()},
+            "learning_rate": float(self._run.schedule(step - 1 - before)),
+            **self._speed(rate),
+            "data_wait": round(waiting / (stepping + waiting), 4),
+            "goodput": round(goodput(self._clock.total()), 4),
+            "skipped": self._skipped,
+        }
+        steps = self._run.traced
+        traced = len(range(max(self._last + 1, steps.start), min(step + 1, steps.stop)))
+        if traced:  # which slows a step
+            record["traced"] = traced
+        self._writer.write(METRICS, record)
+        log.info(
+            "step %d/%d  loss %.4f  lr %.3g  %.4g clips/s%s%s  waiting for data %.0f %%  ETA %s",
+            *(step, self._run.steps, record["loss"], record["learning_rate"]),
+            record["clips_per_second"],
+            f"  MFU {record['mfu']:.1%}" if "mfu" in record else "",
+            f"  ({traced} steps traced)" if traced else "",
+            100 * record["data_wait"],
+            duration((self._run.steps - step) / rate),
+        )
+        self._last, self._then = step, self._clock.session()
+
+    def _speed(self, rate: float) -> dict[str, float]:
+        """Returns what a line tells of so many steps a second."""
+        data = self._run.experiment.data
+        clips = rate * data.batch_size * data.repeats
+        a_device = clips / self._run.mesh.devices.size
+        speed = {
+            "clips_per_second": round(clips, 3),
+            "clips_per_second_per_device": round(a_device, 3),
+        }
+        if self._full is not None:
+            speed["mfu"] = round(a_device / self._full, 4)
+        return speed
+
+    def _name(self, step: int, info: StepInfo) -> None:
+        """Tells which examples spoilt a step."""
+        guilty = info.index[~info.finite]
+        what = "their loss is not finite" if len(guilty) else "the gradient of its batch is not"
+        ids = [self._run.sources.train.example(int(i)).id for i in dict.fromkeys(guilty)]
+        log.warning("Step %d changed nothing: %s. %s", step, what, ", ".join(ids))
+        self._writer.write(SKIPPED, {"step": step, "examples": ids})
+
+
+def full_speed(run: Run) -> float | None:
+    """Returns the clips a second of one device at its peak; None where that is not known.
+
+    A step's floating-point operations are two for each multiply-accumulate of the model, whatever
+    is computed a second time to save memory.
+    """
+    chip = chip_of(run.mesh.devices.flat[0])
+    if chip is None or run.frozen:  # what is frozen has a backward pass in part
+        return None
+    objective: Any = run.objective
+    return chip.flops(objective.encoder.dtype) / clip_flops(objective, run.experiment.data)
+
+
+def clip_flops(objective: Any, data: config.Data) -> int:
+    """Returns the operations of a train step for one clip, where nothing is frozen."""
+    costs = objective.costs(data.frames, data.image_size)
+    return 2 * (3 * costs.learnt + costs.fixed)
