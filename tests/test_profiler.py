@@ -4,6 +4,7 @@ import gzip
 import json
 
 import pytest
+from jax.profiler import ProfileData
 from tiny import experiment, noise_video
 
 from vivit_jax import train
@@ -27,12 +28,15 @@ def given(videos, steps, profile):
 
 
 def traced(workdir):
-    """Returns the numbers of the steps in the one trace of a workdir."""
+    """Returns the steps in the one trace of a workdir, the same in both of its forms."""
     (xplane,) = workdir.glob("profile/plugins/profile/*/*.xplane.pb")
-    assert xplane.stat().st_size > 1000
-    (file,) = workdir.glob("profile/plugins/profile/*/*.trace.json.gz")
-    events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
-    return [int(e["args"]["step_num"]) for e in events if e.get("name") == "train"]
+    lines = [line for plane in ProfileData.from_file(str(xplane)).planes for line in plane.lines]
+    events = [event for line in lines for event in line.events if event.name == "train"]
+    steps = [dict(event.stats)["step_num"] for event in events]
+    (perfetto,) = workdir.glob("profile/plugins/profile/*/*.trace.json.gz")
+    events = json.loads(gzip.decompress(perfetto.read_bytes()))["traceEvents"]
+    assert [int(e["args"]["step_num"]) for e in events if e.get("name") == "train"] == steps
+    return steps
 
 
 def test_a_run_traces_the_chosen_steps_and_says_which_lines_they_slowed(videos, tmp_path):

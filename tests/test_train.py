@@ -7,6 +7,7 @@ import pytest
 
 from vivit_jax import config, metrics, recipe, train
 from vivit_jax.checkpoint import Checkpoints
+from vivit_jax.clock import TIME
 from vivit_jax.data import catalog
 from vivit_jax.data.synthetic import SPLITS, Split, encode_motions
 from vivit_jax.errors import InputError
@@ -122,11 +123,11 @@ def test_repeats_fill_a_batch_and_epochs_count_videos(motions, tmp_path):
 
 
 def test_a_finished_run_started_again_changes_nothing(straight, motions):
-    before = (straight / metrics.METRICS).read_bytes(), (straight / metrics.RESULTS).read_bytes()
+    files = [straight / name for name in (metrics.METRICS, metrics.RESULTS, TIME)]
+    before = [file.read_bytes() for file in files]
     again = train.run(make_experiment(motions), straight)
     assert again["top1"] == results(straight)[-1]["top1"]
-    after = (straight / metrics.METRICS).read_bytes(), (straight / metrics.RESULTS).read_bytes()
-    assert after == before
+    assert [file.read_bytes() for file in files] == before
 
 
 def test_no_steps_evaluate_the_newest_checkpoint(straight, motions):

@@ -69,7 +69,7 @@ class StepLog:
             "step %d/%d  loss %.4f  lr %.3g  %.4g clips/s%s%s  waiting for data %.0f %%  ETA %s",
             *(step, self._run.steps, record["loss"], record["learning_rate"]),
             record["clips_per_second"],
-            f"  MFU {record['mfu']:.1%}" if "mfu" in record else "",
+            f"  MFU {100 * record['mfu']:.3g} %" if "mfu" in record else "",
             f"  ({traced} steps traced)" if traced else "",
             100 * record["data_wait"],
             duration((self._run.steps - step) / rate),
