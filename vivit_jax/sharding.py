@@ -64,7 +64,7 @@ def mesh_shape(sizes: config.Mesh, devices: int) -> dict[str, int]:
       InputError: the sizes don't multiply to the number of devices; names the nearest that do.
     """
     given = (sizes.dcn, sizes.data, sizes.fsdp, sizes.sequence, sizes.tensor)
-    shape = dict(zip(AXES, given, strict=True))
+    shape: dict[str, int] = dict(zip(AXES, given, strict=True))
     known = math.prod(n for n in given if n != -1)
     free = given.count(-1)
     if free > 1 or known < 1 or devices % known or (not free and known != devices):

@@ -136,7 +136,7 @@ def splash(q: Queries, k: Keys, v: Keys, *, cap: float = 0.0, interpret: bool = 
     )
     # Exact where the width of a head is a power of 4, such as 64, even in bfloat16.
     scaled = q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
-    y = jax.vmap(partial(kernel, segment_ids=segments))(scaled, k, v)
+    y: jax.Array = jax.vmap(partial(kernel, segment_ids=segments))(scaled, k, v)
     return y[:, :, :n].astype(v.dtype)
 
 
