@@ -9,7 +9,7 @@ Sources: Dao et al. 2022 (FlashAttention), as cuDNN has it and as JAX's splash a
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -136,7 +136,7 @@ def splash(q: Queries, k: Keys, v: Keys, *, cap: float = 0.0, interpret: bool = 
     )
     # Exact where the width of a head is a power of 4, such as 64, even in bfloat16.
     scaled = q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
-    y: jax.Array = jax.vmap(partial(kernel, segment_ids=segments))(scaled, k, v)
+    y: Any = jax.vmap(partial(kernel, segment_ids=segments))(scaled, k, v)
     return y[:, :, :n].astype(v.dtype)
 
 
