@@ -1,6 +1,6 @@
-"""Starts a run as a JobSet: a manifest with your name, image and flags put in.
+r"""Starts a run as a JobSet: a manifest with your name, image and flags put in.
 
-    python launch/gke.py --manifest launch/gke_tpu.yaml --name mine --image IMAGE [--wait] \\
+    python launch/gke.py --manifest launch/gke_tpu.yaml --name mine --image IMAGE [--wait] \
         --config configs/vivit.py:k400_B --workdir /mnt/shared/runs/mine [FLAG...]
 
 Every other flag goes to the one command. --wait stays until the JobSet has ended, and gives its

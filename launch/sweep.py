@@ -1,7 +1,7 @@
-"""Runs a grid over the fields of a config, on this machine or by any launcher; ends with a table.
+r"""Runs a grid over the fields of a config, on this machine or by any launcher; ends with a table.
 
-    python launch/sweep.py --config configs/train_folder.py --workdir runs/sweep \\
-        --grid config.optim.learning_rate=1e-3,3e-4 --grid config.seed=0,1,2 \\
+    python launch/sweep.py --config configs/train_folder.py --workdir runs/sweep \
+        --grid config.optim.learning_rate=1e-3,3e-4 --grid config.seed=0,1,2 \
         --config.data.root=DIR
 
 Every other flag goes to every run. --zip takes fields that vary together, as many values each:

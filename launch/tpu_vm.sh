@@ -43,10 +43,18 @@ need() { # NAME... of variables
   [ ${#missing[@]} -eq 0 ] || refuse "set ${missing[*]}: launch/tpu_vm.sh's first lines tell what."
 }
 
+shown() { # WORD... as a line that a shell reads back as these words, with its line breaks
+  local word line=
+  for word in "$@"; do
+    [[ $word =~ ^[[:alnum:]_./:=,@%+-]+$ ]] || word="'${word//\'/\'\\\'\'}'"
+    line+="$word "
+  done
+  echo "${line% }"
+}
+
 cloud() { # does what gcloud is given, or prints it
   if [ -n "$dry_run" ]; then
-    printf '%q ' gcloud "$@"
-    echo
+    shown gcloud "$@"
   else
     gcloud "$@"
   fi
@@ -59,19 +67,13 @@ queue() { # VERB FLAG... of the queued resource
 on() { # WORKER TEXT: what a shell does there
   # shellcheck disable=SC2086  # SSH_FLAGS are several words
   cloud compute tpus tpu-vm ssh "$TPU_NAME" --project="$PROJECT" --zone="$ZONE" \
-    --worker="$1" ${SSH_FLAGS:-} --command="$2"
+    --quiet --worker="$1" ${SSH_FLAGS:-} --command="$2"
 }
 
 copy() { # FILE, into every worker's home
   # shellcheck disable=SC2086
   cloud compute tpus tpu-vm scp "$1" "$TPU_NAME:" --project="$PROJECT" --zone="$ZONE" \
-    --worker=all ${SSH_FLAGS:-}
-}
-
-quoted() { # WORD... as one text that a shell reads back as these words
-  local text
-  printf -v text '%q ' "$@"
-  echo "${text% }"
+    --quiet --worker=all ${SSH_FLAGS:-}
 }
 
 slice_state() { # ACTIVE; NONE; PREEMPTED, FAILED, SUSPENDED; UNKNOWN; or what it is on its way
@@ -119,18 +121,21 @@ wait_for_slice() {
 install() {
   need SHARED
   [[ $SHARED == *:/* ]] || refuse "SHARED = $SHARED; expected HOST:/EXPORT, an NFS share."
-  local archive code=0 commit folder script
-  folder=$(mktemp -d)
-  archive=$folder/vivit_jax.tar.gz
-  commit=$(git stash create) # tracked files as they are now
-  git archive --format=tar.gz --output="$archive" "${commit:-HEAD}"
-  git status --porcelain | sed -n 's/^?? /tpu_vm.sh: not sent, as git does not know it: /p' >&2
+  local folder=FOLDER code=0 commit script
+  if [ -n "$dry_run" ]; then
+    echo "git archive --format=tar.gz --output=FOLDER/vivit_jax.tar.gz HEAD # tracked files, as they are"
+  else
+    folder=$(mktemp -d)
+    commit=$(git stash create) # tracked files as they are now
+    git archive --format=tar.gz --output="$folder/vivit_jax.tar.gz" "${commit:-HEAD}"
+    git status --porcelain | sed -n 's/^?? /tpu_vm.sh: not sent, as git does not know it: /p' >&2
+  fi
   script="set -e
 mountpoint -q /mnt/shared || {
   sudo apt-get -q -o DPkg::Lock::Timeout=600 update
   sudo apt-get -q -o DPkg::Lock::Timeout=600 install -y nfs-common
   sudo mkdir -p /mnt/shared
-  sudo mount -t nfs $(quoted "$SHARED") /mnt/shared
+  sudo mount -t nfs $(shown "$SHARED") /mnt/shared
 }
 mkdir -p vivit_jax
 tar -xzf vivit_jax.tar.gz -C vivit_jax
@@ -139,8 +144,8 @@ cd vivit_jax
 PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv
 python3 -m uv venv --quiet --allow-existing --python '>=3.11,<3.14' .venv
 python3 -m uv pip install --quiet --python .venv/bin/python --editable '.[tpu]'"
-  if ! copy "$archive" || ! on all "$script"; then code=1; fi
-  rm -r "$folder"
+  if ! copy "$folder/vivit_jax.tar.gz" || ! on all "$script"; then code=1; fi
+  [ -n "$dry_run" ] || rm -r "$folder"
   return "$code"
 }
 
@@ -162,14 +167,14 @@ fi'
 run() {
   local script
   [[ " $* " == *" --workdir"* ]] || refuse "--workdir DIR is missing: a folder of /mnt/shared."
-  script=$join_hosts$'\n'"exec $(quoted .venv/bin/python -m vivit_jax.main "$@")"
+  script=$join_hosts$'\n'"exec $(shown .venv/bin/python -m vivit_jax.main "$@")"
   on all "cd vivit_jax || exit 1
 if [ -f run.pid ] && kill -0 -- \"-\$(cat run.pid)\" 2>/dev/null; then
   echo 'error: a run is under way here; see status, stop.' >&2
   exit 1
 fi
 rm -f run.exit
-printf '%s\n' $(quoted "$script") >run.sh
+printf '%s\n' $(shown "$script") >run.sh
 setsid nohup bash -c 'bash run.sh; echo \$? >run.exit' >>run.log 2>&1 </dev/null &
 echo \$! >run.pid"
 }

@@ -86,14 +86,15 @@ def test_a_dry_run_prints_gcloud_commands_and_runs_none(verb, tmp_path):
     flags = FLAGS if verb in ("run", "resume", "watch") else []
     done = launch("tpu_vm.sh", "--dry-run", verb, *flags, **SLICE, SPOT="1")
     assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if not line.startswith("#")]
-    assert lines
-    for line in lines:
-        assert line.startswith("gcloud compute tpus ")
-        assert "--project=project --zone=us-west4-a" in line
+    words = shlex.split(done.stdout, comments=True)
+    starts = [i for i, word in enumerate(words) if word == "gcloud"]
+    assert starts
+    for start in starts:
+        assert words[start + 1 : start + 3] == ["compute", "tpus"]
+        assert {"--project=project", "--zone=us-west4-a"} < set(words[start : start + 9])
     assert CANARY not in done.stdout
     if flags:
-        assert "vivit_jax.main" in lines[-1]
+        assert "exec .venv/bin/python -m vivit_jax.main --config" in words[-1]
 
 
 def test_a_slice_is_asked_for_by_a_queued_resource():

@@ -1,4 +1,4 @@
-"""The sweep as a command, with a stand-in of the launcher where a run's training is beside the point."""
+"""The sweep as a command; a stand-in is its launcher where training is beside the point."""
 
 import csv
 import importlib.util

@@ -4,6 +4,7 @@ The stand-in (gcloud below) plays what the service would say, and runs what a wo
 real shell; so quoting, sessions, exit codes and the way through a preemption are real.
 """
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -103,10 +104,8 @@ def service(tmp_path):
     yield service
     pid = tmp_path / "home/vivit_jax/run.pid"
     if pid.exists():
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(int(pid.read_text()), signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def test_from_nothing_to_a_run_and_back(service):
