@@ -103,7 +103,7 @@ create() {
 }
 
 wait_for_slice() {
-  local state before=
+  local state before='' unknown=0
   if [ -n "$dry_run" ]; then
     echo "# until its state is ACTIVE:"
     queue describe --format='value(state.state)'
@@ -113,6 +113,8 @@ wait_for_slice() {
     [ "$state" = "$before" ] || tell "$TPU_NAME is $state."
     before=$state
     if lost "$state" || [ "$state" = NONE ]; then return 1; fi
+    [ "$state" != UNKNOWN ] || unknown=$((unknown + 1))
+    [ "$unknown" -lt 20 ] || return 1 # gcloud itself cannot tell: signed out, no network
     sleep "${POLL:-30}"
   done
   tell "$TPU_NAME is ACTIVE."
@@ -162,8 +164,11 @@ if [ ${#hosts[@]} -gt 1 ]; then # each an address, or NAME:ID:ADDRESS
   export JAX_NUM_PROCESSES=${#hosts[@]} JAX_PROCESS_ID="$index"
 fi'
 
+identity() { shown "$@" | cksum | cut -d' ' -f1; } # FLAG...: tells one run from another
+
 # The run is its own session, so that it outlives the connection. What becomes of it is in files:
-# run.sh is what runs, run.pid its session, run.log what it says, run.exit how it ended.
+# run.sh is what runs, run.id which run that is, run.pid its session, run.log what it says, and
+# run.exit how it ended.
 run() {
   local script
   [[ " $* " == *" --workdir"* ]] || refuse "--workdir DIR is missing: a folder of /mnt/shared."
@@ -174,17 +179,21 @@ if [ -f run.pid ] && kill -0 -- \"-\$(cat run.pid)\" 2>/dev/null; then
   exit 1
 fi
 rm -f run.exit
+echo $(identity "$@") >run.id
 printf '%s\n' $(shown "$script") >run.sh
 setsid nohup bash -c 'bash run.sh; echo \$? >run.exit' >>run.log 2>&1 </dev/null &
 echo \$! >run.pid"
 }
 
 # shellcheck disable=SC2016 # the worker's shell expands it
-status_of_worker='cd vivit_jax 2>/dev/null || { echo "vivit_jax: absent 0 on $(hostname)"; exit 0; }
-if [ -f run.exit ]; then echo "vivit_jax: ended $(cat run.exit) on $(hostname)"
-elif [ -f run.pid ] && kill -0 -- "-$(cat run.pid)" 2>/dev/null
-then echo "vivit_jax: running 0 on $(hostname)"
-else echo "vivit_jax: absent 0 on $(hostname)"; fi'
+status_of_worker='tell() { echo "vivit_jax: $1 ${2:-0} on $(hostname)"; exit 0; }
+cd vivit_jax 2>/dev/null || tell absent
+alive() { [ -f run.pid ] && kill -0 -- "-$(cat run.pid)" 2>/dev/null; }
+if [ -n "$wanted" ] && [ "$wanted" != "$(cat run.id 2>/dev/null)" ]; then
+  if alive; then tell other; else tell absent; fi
+fi
+if [ -f run.exit ]; then tell ended "$(cat run.exit)"; elif alive; then tell running; fi
+tell absent'
 
 # shellcheck disable=SC2016
 stop_on_worker='cd vivit_jax && [ -f run.pid ] || exit 0
@@ -193,9 +202,11 @@ kill -TERM -- "-$group" 2>/dev/null
 for _ in $(seq 60); do kill -0 -- "-$group" 2>/dev/null || exit 0; sleep 1; done
 kill -KILL -- "-$group"'
 
+workers() { on all "wanted=${1:-}"$'\n'"$status_of_worker"; } # [IDENTITY of a run]
+
 status() {
   [ -n "$dry_run" ] || tell "$TPU_NAME is $(slice_state)."
-  on all "$status_of_worker"
+  workers
 }
 
 ready() { # the slice, asked for anew where it is lost
@@ -214,7 +225,10 @@ ready() { # the slice, asked for anew where it is lost
   esac
 }
 
-resume() { # FLAG...: the run goes on, wherever it is; sets `states`, what the workers do
+anew=yes # a run that failed before is started again
+states=  # what the workers did when last asked
+
+resume() { # FLAG...: the run goes on, wherever it is
   if [ -n "$dry_run" ]; then
     echo "# where the slice is lost:"
     queue delete --quiet --force
@@ -225,13 +239,17 @@ resume() { # FLAG...: the run goes on, wherever it is; sets `states`, what the w
     run "$@"
     return
   fi
-  states=
   ready || return
-  states=$(on all "$status_of_worker" | grep -o 'vivit_jax: [a-z]* [0-9]*') || return
-  if [[ $states == *absent* ]]; then
-    tell "the run begins, or goes on from its last checkpoint."
-    on all "$stop_on_worker" && install && run "$@"
+  states=$(workers "$(identity "$@")" | grep -o 'vivit_jax: [a-z]* [0-9]*') || return
+  if [[ $states == *other* ]]; then
+    refuse "another run is under way on $TPU_NAME; see status, and stop."
   fi
+  if [[ $states == *absent* || (-n $anew && $states == *"ended "[1-9]*) ]]; then
+    tell "the run begins, or goes on from its last checkpoint."
+    states=
+    on all "$stop_on_worker" && install && run "$@" || return
+  fi
+  anew=
 }
 
 again() { # counts a fault; ends after too many
@@ -243,10 +261,10 @@ again() { # counts a fault; ends after too many
 }
 
 watch() { # FLAG...: until the run ends by itself
-  local failures=0 states codes
+  local failures=0 codes
   if [ -n "$dry_run" ]; then
     echo "# every ${POLL:-30} seconds, until every worker has ended with 0:"
-    on all "$status_of_worker"
+    workers "$(identity "$@")"
     resume "$@"
     return
   fi

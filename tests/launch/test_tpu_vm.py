@@ -74,7 +74,7 @@ class Service:
             "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
             "FAKE": str(self.folder),
             **{"TPU_NAME": "tpu", "PROJECT": "project", "ZONE": "zone", "SHARED": "host:/share"},
-            **{"ACCELERATOR_TYPE": "v5litepod-8", "RUNTIME_VERSION": "v2", "POLL": "0.2"},
+            **{"ACCELERATOR_TYPE": "v5litepod-8", "RUNTIME_VERSION": "v2", "POLL": "0.05"},
             "RETRIES": "1",
         }
         return subprocess.Popen(
@@ -157,3 +157,25 @@ def test_a_slice_whose_machines_are_gone_is_lost_too(service):
     code, _, err = service.run("watch", *FLAGS)
     assert code == 0, err
     assert service.read("calls").count("queued-resources delete") == 1
+
+
+def test_a_gcloud_that_cannot_tell_is_no_reason_to_ask_for_a_slice(service):
+    service.program("bin/gcloud", '#!/bin/sh\necho "$@" >>"$FAKE/calls"; exit 1\n')
+    assert service.run("watch", *FLAGS)[0] == 1
+    assert "create" not in service.read("calls")
+
+
+def test_a_run_after_another_is_its_own(service):
+    service.plan("exit 0")
+    assert service.run("watch", *FLAGS)[0] == 0
+    assert service.run("watch", *FLAGS)[0] == 0  # is done
+    assert service.read("starts").count("started") == 1
+    service.plan("exit 2")
+    assert service.run("watch", *FLAGS, "--config.seed=1")[0] == 2
+    service.plan("sleep 60")
+    process = service.start("watch", *FLAGS, "--config.seed=1")  # what was wrong has been mended
+    service.wait(lambda: service.read("starts").count("started") == 3)
+    process.kill()
+    process.communicate()
+    code, _, err = service.run("watch", *FLAGS, "--config.seed=2")
+    assert (code, "another run is under way on tpu" in err) == (2, True), err
