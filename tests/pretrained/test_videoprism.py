@@ -116,11 +116,11 @@ def test_weights_whose_norms_store_another_scale_are_refused():
         ({"params/patch_projection/linear/kernel": (100, 24)}, "100 values a patch are no square"),
         (
             {"params/temporal_pos_emb/emb_var": None},
-            "expected params/temporal_pos_emb/emb_var of 2 axes; it holds params/",
+            "has no params/temporal_pos_emb/emb_var; it begins with params/",
         ),
         (
             {"params/temporal_pos_emb/emb_var": (1, 5, 24)},
-            r"expected params/temporal_pos_emb/emb_var of 2 axes; it is \(1, 5, 24\)",
+            r"params/temporal_pos_emb/emb_var is \(1, 5, 24\); expected 2 axes",
         ),
     ],
 )

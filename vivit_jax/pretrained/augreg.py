@@ -18,7 +18,7 @@ from vivit_jax.errors import InputError
 from vivit_jax.pretrained import linen
 from vivit_jax.pretrained.files import read_npz
 from vivit_jax.pretrained.found import Found, numbered, side
-from vivit_jax.pretrained.rules import Left, Rule
+from vivit_jax.pretrained.rules import Left, Rule, renamed
 
 NAMES = (
     *linen.PRE_LINEN,
@@ -45,7 +45,7 @@ def read(path: pathlib.Path) -> Found:
             "image ViT."
         )
     arrays = {
-        linen.renamed(name.removeprefix(prefixes[0]), NAMES): numbers(array)
+        renamed(name.removeprefix(prefixes[0]), NAMES): numbers(array)
         for name, array in everything.items()
         if name.startswith(prefixes[0])
     }
@@ -73,10 +73,10 @@ def vit(arrays: dict[str, np.ndarray], where: str, notes: list[str]) -> Found:
     Raises:
       InputError: the shapes are none of a ViT's.
     """
-    size = linen.tubelet(arrays, where)
-    model = linen.sizes(arrays, "Transformer", where)
+    model = linen.joint(arrays, where)
+    patch = model["tubelet"][1]
     classes = int("cls" in arrays)
-    given = {**arrays, "pos_embedding": table(arrays, size[1], model["width"], where)}
+    given = {**arrays, "pos_embedding": table(arrays, patch, model["width"], where)}
     if "pos_embedding" not in arrays:
         notes.append(
             "positions are not in the file: the fixed sinusoids of rows and columns, for "
@@ -90,16 +90,13 @@ def vit(arrays: dict[str, np.ndarray], where: str, notes: list[str]) -> Found:
         where=where,
         model={
             **model,
-            **linen.LIKE,
-            "tubelet": size,
-            "attention": "joint",
             "positions": "learned",
             "pool": "class_token" if classes else "mean",
         },
         objective={"name": "classify" if classifies else "encode"},
         data={
             "frames": 1,
-            "image_size": side(given["pos_embedding"].shape[1] - classes, size[1], where),
+            "image_size": side(given["pos_embedding"].shape[1] - classes, patch, where),
         },
         arrays=given,
         rules=[

@@ -115,10 +115,7 @@ def pretrained(arrays: Arrays, where: str) -> Found:
     return Found(
         where=where,
         model={
-            **linen.sizes(arrays, "Transformer", where),
-            **linen.LIKE,
-            "tubelet": size,
-            "attention": "joint",
+            **linen.joint(arrays, where),
             "positions": positions(arrays, "posembed_input"),
             "pool": "mean",
         },
@@ -153,10 +150,7 @@ def finetuned(arrays: Arrays, where: str) -> Found:
     return Found(
         where=where,
         model={
-            **linen.sizes(arrays, "Transformer", where),
-            **linen.LIKE,
-            "tubelet": size,
-            "attention": "joint",
+            **linen.joint(arrays, where),
             "positions": positions(arrays, "posembed_input"),
             "pool": "mean" if mean else "class_token",
             "norm_summary": mean,

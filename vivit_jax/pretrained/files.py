@@ -35,9 +35,19 @@ def read_safetensors(file: pathlib.Path) -> dict[str, np.ndarray]:
     Raises:
       InputError: the file is missing, truncated or none such.
     """
+    return read_with_metadata(file)[0]
+
+
+def read_with_metadata(file: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Returns the arrays of a .safetensors file, and the texts beside them.
+
+    Raises:
+      InputError: as of `read_safetensors`.
+    """
     try:
         with safetensors.safe_open(file, "np") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            return arrays, opened.metadata() or {}
     except OSError as error:
         raise InputError(f"{file} cannot be read ({error.strerror or error}).") from error
     except (safetensors.SafetensorError, TypeError) as error:

@@ -6,6 +6,7 @@ file's own config, and the table of names. Here that becomes parameters, strictl
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -123,9 +124,25 @@ def about_rate(rate: Mapping[str, float]) -> str:
 
 
 def depth(arrays: Arrays, prefix: str) -> int:
-    """Returns how many numbered blocks follow a prefix, such as "encoder.layer."."""
-    numbers = {name[len(prefix) :].split(".")[0] for name in arrays if name.startswith(prefix)}
-    return len(numbers)
+    """Returns how many numbered blocks of parts follow a prefix, such as "encoder.layer."."""
+    block = re.compile(rf"{re.escape(prefix)}(\d+)\.\w+\.")
+    return len({found[1] for name in arrays if (found := block.match(name))})
+
+
+def shape(arrays: Arrays, name: str, axes: int, where: str) -> tuple[int, ...]:
+    """Returns the shape of a parameter that a model cannot be known without.
+
+    Raises:
+      InputError: it is missing, or has another number of axes.
+    """
+    if name not in arrays:
+        raise InputError(
+            f"{where} has no {name}; it begins with {', '.join(list(arrays)[:5])}. Is it of "
+            "another family?"
+        )
+    if arrays[name].ndim != axes:
+        raise InputError(f"{where}: {name} is {arrays[name].shape}; expected {axes} axes.")
+    return arrays[name].shape
 
 
 def side(cells: int, patch: int, where: str) -> int:

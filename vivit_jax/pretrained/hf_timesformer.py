@@ -17,7 +17,7 @@ from vivit_jax.pretrained.hf_class_token import (
     side,
 )
 from vivit_jax.pretrained.huggingface import CONFIG, Folder, Theirs, preprocessor
-from vivit_jax.pretrained.rules import Rule, dense, from_heads, fused, norm
+from vivit_jax.pretrained.rules import Rule, dense, from_heads, fused, norm, tubelets
 from vivit_jax.pretrained.timesformer import STRIDES
 
 NAMES = ()  # the same in memory
@@ -34,12 +34,10 @@ TYPES = {ours: theirs for theirs, ours in ARRANGEMENTS.items() if ours != "space
 def table(prefix: str, attention: str) -> list[Rule]:
     """Returns the rules of the encoder in one arrangement."""
     embeddings, layer = f"{prefix}embeddings", f"{prefix}encoder.layer.{{i}}"
-    patches, positions = f"{embeddings}.patch_embeddings.projection", "encoder/blocks/position"
-    ours = "encoder/blocks/block_{i}"
+    positions, ours = "encoder/blocks/position", "encoder/blocks/block_{i}"
     rules = [
         Rule(f"{embeddings}.cls_token", "encoder/blocks/class_token"),
-        Rule(f"{patches}.weight", "encoder/tubelets/kernel", "d c r w -> 1 r w c d"),
-        Rule(f"{patches}.bias", "encoder/tubelets/bias"),
+        *tubelets(f"{embeddings}.patch_embeddings.projection", frames=False),
         *norm(f"{layer}.layernorm_after", f"{ours}/mlp_norm"),
         *dense(f"{layer}.intermediate.dense", f"{ours}/mlp_in"),
         *dense(f"{layer}.output.dense", f"{ours}/mlp_out"),

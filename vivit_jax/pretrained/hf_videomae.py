@@ -17,7 +17,7 @@ from vivit_jax.pretrained.huggingface import (
     preprocessor,
     unlike,
 )
-from vivit_jax.pretrained.rules import Rule, dense, from_heads, norm, to_heads
+from vivit_jax.pretrained.rules import Rule, dense, from_heads, norm, to_heads, tubelets
 
 NAMES = (  # transformers 5's, in memory
     (r"attention\.attention\.query\.bias$", "attention.attention.q_bias"),
@@ -60,10 +60,8 @@ DECODER = {  # options of the objective that it cannot have otherwise
     "decoder_class_token": False,
     "decoder_embed_bias": False,
 }
-PATCHES = "videomae.embeddings.patch_embeddings.projection"
 ENCODER = [
-    Rule(f"{PATCHES}.weight", "encoder/tubelets/kernel", "d c f r w -> f r w c d"),
-    Rule(f"{PATCHES}.bias", "encoder/tubelets/bias"),
+    *tubelets("videomae.embeddings.patch_embeddings.projection"),
     *block("videomae.encoder.layer.{i}", "encoder/blocks/block_{i}", "h"),
 ]
 CLASSIFY = [

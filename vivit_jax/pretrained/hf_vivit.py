@@ -17,7 +17,7 @@ from vivit_jax.pretrained.hf_class_token import (
     side,
 )
 from vivit_jax.pretrained.huggingface import CONFIG, Folder, Theirs, preprocessor
-from vivit_jax.pretrained.rules import Left, Rule, dense, from_heads, norm, to_heads
+from vivit_jax.pretrained.rules import Left, Rule, dense, from_heads, norm, to_heads, tubelets
 
 NAMES = (  # transformers 5's, in memory
     (r"(^|\.)layers\.", r"\1encoder.layer."),
@@ -45,13 +45,11 @@ LEFT = [
 def table(prefix: str) -> list[Rule]:
     """Returns the rules of the encoder."""
     embeddings, layer = f"{prefix}embeddings", f"{prefix}encoder.layer.{{i}}"
-    patches, attend = f"{embeddings}.patch_embeddings.projection", f"{layer}.attention"
-    ours = "encoder/blocks/block_{i}"
+    attend, ours = f"{layer}.attention", "encoder/blocks/block_{i}"
     return [
         Rule(f"{embeddings}.cls_token", "encoder/blocks/class_token"),
         Rule(f"{embeddings}.position_embeddings", "encoder/blocks/position"),
-        Rule(f"{patches}.weight", "encoder/tubelets/kernel", "d c f r w -> f r w c d"),
-        Rule(f"{patches}.bias", "encoder/tubelets/bias"),
+        *tubelets(f"{embeddings}.patch_embeddings.projection"),
         *norm(f"{layer}.layernorm_before", f"{ours}/attention_norm_0"),
         *to_heads(f"{attend}.attention.query", f"{ours}/attention_0/query"),
         *to_heads(f"{attend}.attention.key", f"{ours}/attention_0/key"),

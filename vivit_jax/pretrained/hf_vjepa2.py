@@ -21,7 +21,7 @@ from vivit_jax.pretrained.huggingface import (
     preprocessor,
     unlike,
 )
-from vivit_jax.pretrained.rules import Left, Rule, dense, from_heads, norm, to_heads
+from vivit_jax.pretrained.rules import Left, Rule, dense, from_heads, norm, to_heads, tubelets
 
 NAMES = ()  # the same in memory and in published files
 KIND = "VJEPA2VideoProcessor"
@@ -70,10 +70,8 @@ def block(
 
 def encoder(root: str) -> list[Rule]:
     """Returns the rules of the encoder of a model at a root, such as "vjepa2."."""
-    patches = f"{root}encoder.embeddings.patch_embeddings.proj"
     return [
-        Rule(f"{patches}.weight", "encoder/tubelets/kernel", "d c f r w -> f r w c d"),
-        Rule(f"{patches}.bias", "encoder/tubelets/bias"),
+        *tubelets(f"{root}encoder.embeddings.patch_embeddings.proj"),
         *block(f"{root}encoder.layer.{{i}}", "encoder/blocks/block_{i}"),
         *norm(f"{root}encoder.layernorm", "encoder/blocks/norm"),
     ]

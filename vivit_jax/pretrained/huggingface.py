@@ -11,7 +11,6 @@ Each kind of model is a module of its own, by config.json's "model_type". It has
 import json
 import logging
 import pathlib
-import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from vivit_jax.errors import InputError
 from vivit_jax.models.video_transformer import VideoTransformer
 from vivit_jax.pretrained.files import read_json, read_safetensors
 from vivit_jax.pretrained.found import Found, Pretrained, numbered
-from vivit_jax.pretrained.rules import Arrays, Rule, to_theirs
+from vivit_jax.pretrained.rules import Arrays, Rule, renamed, to_theirs
 from vivit_jax.pretrained.torch_file import read_state_dict
 
 log = logging.getLogger(__name__)
@@ -236,13 +235,6 @@ def write(pretrained: Pretrained, folder: pathlib.Path) -> None:
         return
     lines = "\n".join(refusals)
     raise InputError(f"Hugging Face has no model like {pretrained.where}:\n{lines}")
-
-
-def renamed(name: str, names: Sequence[tuple[str, str]]) -> str:
-    """Returns a name as published files have it."""
-    for pattern, published in names:
-        name = re.sub(pattern, published, name)
-    return name
 
 
 def labels(pretrained: Pretrained) -> dict[str, Any]:

@@ -7,7 +7,8 @@ one table holds a whole clip's positions.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -89,6 +90,20 @@ def sizes(arrays: Arrays, theirs: str, where: str) -> dict[str, int]:
     return {"width": width, "depth": depth, "heads": heads, "mlp_dim": mlp.shape[-1]}
 
 
+def joint(arrays: Arrays, where: str) -> dict[str, Any]:
+    """Returns the options of a model of joint attention that these shapes tell.
+
+    Raises:
+      InputError: as of `sizes` and `tubelet`.
+    """
+    return {
+        **sizes(arrays, "Transformer", where),
+        **LIKE,
+        "tubelet": tubelet(arrays, where),
+        "attention": "joint",
+    }
+
+
 def find(arrays: Arrays, pattern: str, where: str) -> np.ndarray:
     """Returns the array whose whole name a pattern fits.
 
@@ -165,10 +180,3 @@ def clip(axes: Axes, size: Axes) -> dict[str, int]:
 def without_position(table: np.ndarray) -> np.ndarray:
     """Returns a table of positions [1 N D] with a row of zeros for a class token in front."""
     return np.concatenate([np.zeros_like(table[:, :1]), table], axis=1)
-
-
-def renamed(name: str, names: Sequence[tuple[str, str]] = PRE_LINEN) -> str:
-    """Returns a name as files of today have it."""
-    for pattern, today in names:
-        name = re.sub(pattern, today, name)
-    return name

@@ -21,26 +21,25 @@ import numpy as np
 import yaml
 
 from vivit_jax.errors import InputError
-from vivit_jax.pretrained.found import Found, about_rate, depth, numbered, side
+from vivit_jax.pretrained.found import Found, about_rate, depth, numbered, shape, side
 from vivit_jax.pretrained.originals import (
     PYSLOWFAST,
     about_heads,
     apart,
     block,
+    dims,
     heads_of,
     options,
-    shape,
     weights,
 )
-from vivit_jax.pretrained.rules import Arrays, Rule, dense, norm
+from vivit_jax.pretrained.rules import Arrays, Rule, dense, norm, tubelets
 from vivit_jax.pretrained.torch_file import read_torch
 
 RATE = {"stride": 4}  # on Kinetics
 LIKE = {"attention": "joint", "positions": "separable", "gelu": "erf", **PYSLOWFAST}
 OWN, SLOWFAST = "decoder_blocks.", "pred_head.transforms.0."  # prefixes of the decoder's blocks
 ENCODER = [
-    Rule("patch_embed.proj.weight", "encoder/tubelets/kernel", "d c f r w -> f r w c d"),
-    Rule("patch_embed.proj.bias", "encoder/tubelets/bias"),
+    *tubelets("patch_embed.proj"),
     Rule("cls_token", "encoder/blocks/class_token"),
     Rule("pos_embed_spatial", "encoder/blocks/position_space"),
     Rule("pos_embed_temporal", "encoder/blocks/position_time"),
@@ -65,15 +64,13 @@ def read(path: pathlib.Path) -> Found:
     arrays = with_class_rows(weights(content, ("model", "model_state"), where))
     width, _, step, patch, _ = shape(arrays, "patch_embed.proj.weight", 5, where)
     slots, rows = (shape(arrays, f"pos_embed_{x}", 3, where)[1] for x in ("temporal", "spatial"))
-    told = slowfast(content, where).get("MVIT", {}).get("NUM_HEADS")
+    args, config = options(content, "args"), slowfast(content, where)
+    told = config.get("MVIT", {}).get("NUM_HEADS")
     heads = told if type(told) is int else heads_of(width)
     notes = [] if type(told) is int else [about_heads("the encoder", width, heads)]
     pretrains = "mask_token" in arrays
     model = {
-        "width": width,
-        "depth": depth(arrays, "blocks."),
-        "heads": heads,
-        "mlp_dim": shape(arrays, "blocks.0.mlp.fc1.weight", 2, where)[0],
+        **dims(arrays, "blocks.", width, heads, where),
         "tubelet": (step, patch, patch),
         "pool": "class_token" if pretrains else "mean_beside_class_token",
         "norm_summary": not pretrains,
@@ -82,7 +79,7 @@ def read(path: pathlib.Path) -> Found:
     objective, rules, label_maps = {"name": "classify"}, CLASSIFY, ((),)
     sizes = {"h": heads}
     if pretrains:
-        objective, more = decoder(arrays, content, (step, patch), where)
+        objective, more = decoder(arrays, args, config, (step, patch), where)
         rules = [*ENCODER, *norm("norm", "encoder/blocks/norm"), *decoder_rules(arrays)]
         sizes["g"] = objective["decoder_heads"]
         notes += more
@@ -131,29 +128,36 @@ def slowfast(content: Any, where: str) -> Mapping[str, Any]:
 
 
 def decoder(
-    arrays: Arrays, content: Any, box: tuple[int, int], where: str
+    arrays: Arrays,
+    args: Mapping[str, Any],
+    config: Mapping[str, Any],
+    box: tuple[int, int],
+    where: str,
 ) -> tuple[dict[str, Any], list[str]]:
     """Returns config.objective of a file from pretraining, and notes.
 
     Args:
       arrays: of the file.
-      content: of the file.
+      args: the command line, of MAE-ST's own code.
+      config: PySlowFast's.
       box: frames of a tubelet, and rows.
-      where: it is.
+      where: the file is, for messages.
 
     Raises:
       InputError: it predicts what no objective here does.
     """
-    args, config = options(content, "args"), slowfast(content, where)
     own = any(name.startswith(OWN) for name in arrays)
-    prefix, out = (OWN, "decoder_pred") if own else (SLOWFAST, "pred_head.projections.0")
     width = shape(arrays, "decoder_embed.weight", 2, where)[0]
-    values = shape(arrays, f"{out}.bias", 1, where)[0]
-    pixels = 3 * box[1] ** 2
-    if values not in (pixels, box[0] * pixels):
-        raise InputError(
-            f"{where}: {out} predicts {values} values a token; expected one frame's, {pixels}, or "
-            f"a tubelet's, {box[0] * pixels}."
+    heads, notes = args.get("decoder_num_heads"), []
+    if type(heads) is not int:
+        heads = width // 64 if width % 64 == 0 else heads_of(width)
+        notes.append(about_heads("the decoder", width, heads))
+        if own:
+            notes[-1] += ", as PySlowFast has it; MAE-ST's own code makes 16 unless told otherwise"
+    if not args and not config:
+        notes.append(
+            "the file does not tell how it was trained; taken as 90 % of the tokens hidden at "
+            f"random, and the target frames of {'MAE-ST' if own else 'PySlowFast'}'s code"
         )
     raw = (args.get("norm_pix_loss"), config.get("MASK", {}).get("NORM_PRED_PIXEL"))
     if any(value is False for value in raw):
@@ -161,28 +165,15 @@ def decoder(
             f"{where} was trained on targets that are not normalised (norm_pix_loss); expected "
             "normalised ones, as of all published files."
         )
-    heads, notes = args.get("decoder_num_heads"), []
-    if type(heads) is not int:
-        heads = width // 64 if width % 64 == 0 else heads_of(width)
-        notes.append(about_heads("the decoder", width, heads))
-        if own:
-            notes[-1] += ", as PySlowFast has it; MAE-ST's own code makes 16 unless told otherwise"
+    inner = dims(arrays, OWN if own else SLOWFAST, width, heads, where)
     mask = config.get("AUG", {})
-    if not args and not config:
-        notes.append(
-            "the file does not tell how it was trained; taken as 90 % of the tokens hidden at "
-            f"random, and the target frames of {'MAE-ST' if own else 'PySlowFast'}'s code"
-        )
     objective = {
         "name": "masked_pixels",
         "mask": "tube" if mask.get("MASK_TUBE") is True else "random",
         "mask_ratio": args.get("mask_ratio", mask.get("MASK_RATIO", 0.9)),
-        "target_frames": "all" if values > pixels else "linspace" if own else "first",
+        "target_frames": target_frames(arrays, own, box, where),
         "target_normalised": "all",
-        "decoder_width": width,
-        "decoder_depth": len(decoder_numbers(arrays, prefix)),
-        "decoder_heads": heads,
-        "decoder_mlp_dim": shape(arrays, f"{prefix}0.mlp.fc1.weight", 2, where)[0],
+        **{f"decoder_{name}": size for name, size in inner.items()},
         "decoder_positions": "separable",
         "decoder_class_token": "decoder_cls_token" in arrays,
         "decoder_keeps_class_token": "decoder_cls_token" not in arrays,
@@ -191,16 +182,28 @@ def decoder(
     return objective, notes
 
 
-def decoder_numbers(arrays: Arrays, prefix: str) -> list[int]:
-    """Returns the numbers of the decoder's blocks; PySlowFast numbers its closing norm as well."""
-    pattern = "{i}.norm1.weight"
-    count = depth(arrays, prefix)
-    return [i for i in range(count) if prefix + pattern.format(i=i) in arrays]
+def target_frames(arrays: Arrays, own: bool, box: tuple[int, int], where: str) -> str:
+    """Returns which frames of a tubelet are predicted, by how many values are.
+
+    Raises:
+      InputError: they are neither one frame's nor all.
+    """
+    out = "decoder_pred" if own else "pred_head.projections.0"
+    values = shape(arrays, f"{out}.bias", 1, where)[0]
+    frame = 3 * box[1] ** 2
+    if values not in (frame, box[0] * frame):
+        raise InputError(
+            f"{where}: {out} predicts {values} values a token; expected one frame's, {frame}, or "
+            f"a tubelet's, {box[0] * frame}."
+        )
+    if values > frame:
+        return "all"
+    return "linspace" if own else "first"
 
 
 def decoder_rules(arrays: Arrays) -> list[Rule]:
     """Returns the rules of the decoder, by either code's names."""
-    closing = f"{SLOWFAST}{len(decoder_numbers(arrays, SLOWFAST))}"
+    closing = f"{SLOWFAST}{depth(arrays, SLOWFAST)}"  # numbered as if it were a block
     blocks = "decoder/blocks/block_{i}"
     return [
         *dense("decoder_embed", "decoder/embed"),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vivit_jax.errors import InputError
+from vivit_jax.pretrained.found import depth, shape
 from vivit_jax.pretrained.rules import Arrays, Rule, dense, from_heads, fused, norm, to_heads
 from vivit_jax.pretrained.torch_file import state_dict
 
@@ -42,20 +43,25 @@ def options(content: Any, key: str) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def shape(arrays: Arrays, name: str, axes: int, where: str) -> tuple[int, ...]:
-    """Returns the shape of a parameter that a model cannot be known without.
+def dims(arrays: Arrays, blocks: str, width: int, heads: int, where: str) -> dict[str, int]:
+    """Returns the width, depth, heads and mlp_dim of a stack.
+
+    Args:
+      arrays: of the file.
+      blocks: prefix of the numbers of its blocks.
+      width: of its tokens.
+      heads: of its attention.
+      where: the file is, for messages.
 
     Raises:
-      InputError: it is missing, or has another number of axes.
+      InputError: there is none.
     """
-    if name not in arrays:
-        raise InputError(
-            f"{where} has no {name}; it begins with {', '.join(list(arrays)[:5])}. Is it of "
-            "another family?"
-        )
-    if arrays[name].ndim != axes:
-        raise InputError(f"{where}: {name} is {arrays[name].shape}; expected {axes} axes.")
-    return arrays[name].shape
+    return {
+        "width": width,
+        "depth": depth(arrays, blocks),
+        "heads": heads,
+        "mlp_dim": shape(arrays, f"{blocks}0.mlp.fc1.weight", 2, where)[0],
+    }
 
 
 def heads_of(width: int) -> int:

@@ -7,12 +7,11 @@ the file.
 import json
 import pathlib
 
-import safetensors
 import safetensors.numpy
 
 from vivit_jax import config
 from vivit_jax.errors import InputError
-from vivit_jax.pretrained.files import read_safetensors
+from vivit_jax.pretrained.files import read_with_metadata
 from vivit_jax.pretrained.found import Found, Pretrained
 from vivit_jax.pretrained.rules import Rule
 
@@ -26,15 +25,13 @@ def read(path: pathlib.Path) -> Found:
     Raises:
       InputError: it is none of these.
     """
-    arrays = read_safetensors(path)
-    with safetensors.safe_open(path, "np") as opened:
-        text = (opened.metadata() or {}).get(KEY)
-    if text is None:
+    arrays, metadata = read_with_metadata(path)
+    if KEY not in metadata:
         raise InputError(
             f"{path} tells no config; expected a file that `python -m vivit_jax.pretrained export "
             "--to safetensors:FILE` wrote."
         )
-    about = json.loads(text)
+    about = json.loads(metadata[KEY])
     sections = about["config"]
     return Found(
         where=str(path),

@@ -67,6 +67,15 @@ def dense(theirs: str, ours: str, bias: bool = True) -> list[Rule]:
     return [*rules, Rule(f"{theirs}.bias", f"{ours}/bias")] if bias else rules
 
 
+def tubelets(theirs: str, frames: bool = True) -> list[Rule]:
+    """Returns the rules of PyTorch's convolution over clips, or over one frame at a time."""
+    layout = "d c f r w -> f r w c d" if frames else "d c r w -> 1 r w c d"
+    return [
+        Rule(f"{theirs}.weight", "encoder/tubelets/kernel", layout),
+        Rule(f"{theirs}.bias", "encoder/tubelets/bias"),
+    ]
+
+
 def to_heads(theirs: str, ours: str, bias: bool = True, heads: str = "h") -> list[Rule]:
     """Returns the rules of a linear layer whose outputs are `heads` heads."""
     rules = [Rule(f"{theirs}.weight", f"{ours}/kernel", f"({heads} k) d -> d {heads} k")]
@@ -92,6 +101,13 @@ def fused(theirs: str, ours: str, bias: bool = True, heads: str = "h") -> list[R
     rules = [Rule(f"{theirs}.weight", kernels, f"(n {heads} k) d -> n d {heads} k")]
     layout = f"(n {heads} k) -> n {heads} k"
     return [*rules, Rule(f"{theirs}.bias", biases, layout)] if bias else rules
+
+
+def renamed(name: str, patterns: Sequence[tuple[str, str]]) -> str:
+    """Returns a name as the tables have it, by patterns of other versions' names."""
+    for pattern, ours in patterns:
+        name = re.sub(pattern, ours, name)
+    return name
 
 
 def to_ours(
@@ -128,7 +144,7 @@ def to_ours(
             else:
                 faults.append(("unknown", name, str(array.shape)))
         for rule, i in found:
-            for path, value in _laid(rule, i, array, sizes, shapes):
+            for path, value in _laid(rule, i, array, sizes):
                 if path not in shapes:
                     faults.append(("unknown", name, f"would be {path}, which this model lacks"))
                 elif path in params:
@@ -194,7 +210,7 @@ def _number(pattern: str, name: str) -> list[int]:
 
 
 def _laid(
-    rule: Rule, i: int, array: np.ndarray, sizes: Mapping[str, int], shapes: Shapes
+    rule: Rule, i: int, array: np.ndarray, sizes: Mapping[str, int]
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yields what an array becomes: our paths and values."""
     value, targets = array.astype(np.float32, copy=False), rule.targets

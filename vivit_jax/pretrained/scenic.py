@@ -20,7 +20,8 @@ from vivit_jax.errors import InputError
 from vivit_jax.models.positions import Axes
 from vivit_jax.pretrained import av_mae, linen
 from vivit_jax.pretrained.found import Found, about_rate, numbered, side
-from vivit_jax.pretrained.rules import Arrays, Rule
+from vivit_jax.pretrained.rules import Arrays, Rule, renamed
+from vivit_jax.trees import by_path
 
 EPIC_KITCHENS = (300, 97)  # nouns first, of one layer of 397
 FACTORISED = {  # their part of a block of factorised self-attention: ours
@@ -33,6 +34,7 @@ FACTORISED = {  # their part of a block of factorised self-attention: ours
 }
 RATE = {"stride": 2}  # on Kinetics
 POSITION = "posembed_input/pos_embedding"
+ROOTS = ("params/params/", "params/", "optimizer/target/params/", "optimizer/target/")
 
 
 def read(path: pathlib.Path) -> Found:
@@ -43,12 +45,12 @@ def read(path: pathlib.Path) -> Found:
     """
     file = checkpoint_file(path)
     state = read_msgpack(file)
-    if any("batch_stats/" in name for name in flatten(state.get("model_state"))):
+    if any(name.startswith("model_state/batch_stats/") for name in state):
         raise InputError(
             f"{file} has model_state.batch_stats, of a head that was trained on frozen features "
             "behind a batch norm; expected a checkpoint of a model without one."
         )
-    arrays = {linen.renamed(name): x for name, x in flatten(parameters(state, file)).items()}
+    arrays = parameters(state, file)
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
             raise InputError(f"{file}: {name} is {type(array).__name__}; expected an array.")
@@ -78,14 +80,15 @@ def checkpoint_file(path: pathlib.Path) -> pathlib.Path:
     return max(steps, key=steps.__getitem__)
 
 
-def read_msgpack(file: pathlib.Path) -> Mapping[str, Any]:
-    """Returns the training state in a file; nothing but arrays, numbers and containers is made.
+def read_msgpack(file: pathlib.Path) -> dict[str, Any]:
+    """Returns the training state in a file by path; nothing but arrays and plain values is made.
 
     Raises:
       InputError: it is truncated, or no such file.
     """
     try:
         state = flax.serialization.msgpack_restore(file.read_bytes())
+        leaves = by_path(state)
     except OSError as error:
         raise InputError(f"{file} cannot be read ({error.strerror or error}).") from error
     except Exception as error:  # msgpack's, numpy's and flax's own
@@ -93,35 +96,24 @@ def read_msgpack(file: pathlib.Path) -> Mapping[str, Any]:
         raise InputError(f"{file} is damaged or no flax checkpoint: {why}.") from error
     if not isinstance(state, dict):
         raise InputError(f"{file} holds {type(state).__name__}; expected flax's training state.")
-    return state
+    return leaves
 
 
-def parameters(state: Mapping[str, Any], file: pathlib.Path) -> Mapping[str, Any]:
-    """Returns the tree of parameters within a training state.
+def parameters(state: Mapping[str, Any], file: pathlib.Path) -> dict[str, Any]:
+    """Returns the parameters within a training state, by the names of today.
 
     Raises:
-      InputError: there is none.
+      InputError: there are none.
     """
-    optimizer = state.get("optimizer")
-    found = state.get("params") or (isinstance(optimizer, dict) and optimizer.get("target"))
-    if isinstance(found, dict) and isinstance(found.get("params"), dict):
-        found = found["params"]
-    if not isinstance(found, dict):
-        raise InputError(
-            f"{file} holds {', '.join(map(str, state)) or 'nothing'}; expected parameters under "
-            "params, or under optimizer and there target."
-        )
-    return found
-
-
-def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Returns the leaves of nested dictionaries by their names."""
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    parts = (
-        flatten(value, f"{prefix}/{key}" if prefix else str(key)) for key, value in tree.items()
+    for root in ROOTS:
+        found = {name.removeprefix(root): x for name, x in state.items() if name.startswith(root)}
+        if found:
+            return {renamed(name, linen.PRE_LINEN): x for name, x in found.items()}
+    have = ", ".join(sorted({name.split("/")[0] for name in state})) or "nothing"
+    raise InputError(
+        f"{file} holds {have}; expected parameters under params, or under optimizer and there "
+        "target."
     )
-    return {name: leaf for part in parts for name, leaf in part.items()}
 
 
 def vivit(arrays: Arrays, where: str) -> Found:

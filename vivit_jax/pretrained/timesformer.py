@@ -8,17 +8,17 @@ Source: github.com/facebookresearch/TimeSformer (Bertasius et al. 2021).
 
 import pathlib
 
-from vivit_jax.pretrained.found import Found, about_rate, depth, numbered, side
+from vivit_jax.pretrained.found import Found, about_rate, numbered, shape, side
 from vivit_jax.pretrained.originals import (
     PYSLOWFAST,
     about_heads,
     block,
+    dims,
     heads_of,
     mlp,
-    shape,
     weights,
 )
-from vivit_jax.pretrained.rules import Rule, dense, from_heads, fused, norm
+from vivit_jax.pretrained.rules import Rule, dense, from_heads, fused, norm, tubelets
 from vivit_jax.pretrained.torch_file import read_torch
 
 STRIDES = {8: 32, 16: 16, 96: 4}  # of the published models, by their frames
@@ -38,10 +38,8 @@ def step(theirs: str, number: int, theirs_norm: str) -> list[Rule]:
 
 def around(positions: str) -> list[Rule]:
     """Returns the rules of all but the blocks, where positions of space go to a path."""
-    layout = "d c r w -> 1 r w c d"
     return [
-        Rule("model.patch_embed.proj.weight", "encoder/tubelets/kernel", layout),
-        Rule("model.patch_embed.proj.bias", "encoder/tubelets/bias"),
+        *tubelets("model.patch_embed.proj", frames=False),
         Rule("model.cls_token", "encoder/blocks/class_token"),
         Rule("model.pos_embed", f"encoder/blocks/{positions}"),
         Rule("model.time_embed", "encoder/blocks/position_time"),
@@ -91,10 +89,7 @@ def read(path: pathlib.Path) -> Found:
     return Found(
         where=where,
         model={
-            "width": width,
-            "depth": depth(arrays, "model.blocks."),
-            "heads": heads,
-            "mlp_dim": shape(arrays, "model.blocks.0.mlp.fc1.weight", 2, where)[0],
+            **dims(arrays, "model.blocks.", width, heads, where),
             "tubelet": (1, patch, patch),
             "attention": attention,
             "positions": "learned" if attention == "space_only" else "separable",

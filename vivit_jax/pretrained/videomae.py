@@ -12,17 +12,17 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from vivit_jax.pretrained.found import Found, about_rate, depth, numbered
+from vivit_jax.pretrained.found import Found, about_rate, numbered, shape
 from vivit_jax.pretrained.originals import (
     IMAGENET,
     about_heads,
     block,
+    dims,
     heads_of,
     options,
-    shape,
     weights,
 )
-from vivit_jax.pretrained.rules import Arrays, Rule, dense, norm
+from vivit_jax.pretrained.rules import Arrays, Rule, dense, norm, tubelets
 from vivit_jax.pretrained.torch_file import read_torch
 
 STRIDE = 4  # on Kinetics
@@ -32,27 +32,15 @@ LIKE = {  # what every VideoMAE is
     "pool": "mean",
     "gelu": "erf",
     "key_bias": False,
-    **IMAGENET,
 }
-
-
-def tubelets(prefix: str) -> list[Rule]:
-    """Returns the rules of the embedding."""
-    layout = "d c f r w -> f r w c d"
-    return [
-        Rule(f"{prefix}patch_embed.proj.weight", "encoder/tubelets/kernel", layout),
-        Rule(f"{prefix}patch_embed.proj.bias", "encoder/tubelets/bias"),
-    ]
-
-
 CLASSIFY = [
-    *tubelets(""),
+    *tubelets("patch_embed.proj"),
     *block("blocks.{i}", "encoder/blocks/block_{i}", "h", query_value_biases=True),
     *norm("fc_norm", "encoder/blocks/summary_norm"),
     *dense("head", "head"),
 ]
 PRETRAIN = [
-    *tubelets("encoder."),
+    *tubelets("encoder.patch_embed.proj"),
     *block("encoder.blocks.{i}", "encoder/blocks/block_{i}", "h", query_value_biases=True),
     *norm("encoder.norm", "encoder/blocks/norm"),
     *dense("encoder_to_decoder", "decoder/embed", bias=False),
@@ -76,13 +64,11 @@ def read(path: pathlib.Path) -> Found:
     width, _, step, patch, _ = shape(arrays, f"{prefix}patch_embed.proj.weight", 5, where)
     heads = heads_of(width)
     model = {
-        "width": width,
-        "depth": depth(arrays, f"{prefix}blocks."),
-        "heads": heads,
-        "mlp_dim": shape(arrays, f"{prefix}blocks.0.mlp.fc1.weight", 2, where)[0],
+        **dims(arrays, f"{prefix}blocks.", width, heads, where),
         "tubelet": (step, patch, patch),
         "norm_summary": not pretrains,
         **LIKE,
+        **IMAGENET,
     }
     data, notes = clip(args, step, patch)
     rate = {"stride": args.get("sampling_rate", STRIDE)}
@@ -136,15 +122,13 @@ def decoder(
             "the file does not tell how it was masked; taken as VideoMAE: tubes, 90 % hidden, all "
             "of these decoded, and targets normalised"
         )
+    inner = dims(arrays, "decoder.blocks.", width, heads, where)
     objective = {
         "name": "masked_pixels",
         "mask": args.get("mask_type", "tube"),
         "mask_ratio": args.get("mask_ratio", 0.9),
         "decoder_mask_ratio": args.get("decoder_mask_ratio", 0.0),
         "target_normalised": "none" if args.get("normlize_target") is False else "colour",
-        "decoder_width": width,
-        "decoder_depth": depth(arrays, "decoder.blocks."),
-        "decoder_heads": heads,
-        "decoder_mlp_dim": shape(arrays, "decoder.blocks.0.mlp.fc1.weight", 2, where)[0],
+        **{f"decoder_{name}": size for name, size in inner.items()},
     }
     return objective, notes

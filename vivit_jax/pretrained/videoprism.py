@@ -14,8 +14,9 @@ from typing import Any
 
 from vivit_jax.errors import InputError
 from vivit_jax.pretrained.files import read_npz
-from vivit_jax.pretrained.found import Found, side
-from vivit_jax.pretrained.rules import Arrays, Left, Rule
+from vivit_jax.pretrained.found import Found, shape, side
+from vivit_jax.pretrained.linen import dense, norm
+from vivit_jax.pretrained.rules import Left, Rule
 
 CAP = 50.0  # of attention logits, in every model that is published
 LIKE = {  # what every VideoPrism is
@@ -43,16 +44,6 @@ LEFT = (
 )
 
 
-def norm(theirs: str, ours: str) -> list[Rule]:
-    """Returns the rules of a layer norm, or of those of all blocks."""
-    return [Rule(f"{theirs}/{name}", f"{ours}/{name}") for name in ("scale", "bias")]
-
-
-def dense(theirs: str, ours: str) -> list[Rule]:
-    """Returns the rules of a linear layer, or of those of all blocks."""
-    return [Rule(f"{theirs}/linear/{name}", f"{ours}/{name}") for name in ("kernel", "bias")]
-
-
 def stack(theirs: str, ours: str) -> list[Rule]:
     """Returns the rules of a stack of blocks, each an axis `l` of one array."""
     theirs, ours = f"{theirs}/transformers_stack/x_layers", f"{ours}/block_{{i}}"
@@ -65,8 +56,8 @@ def stack(theirs: str, ours: str) -> list[Rule]:
         Rule(f"{theirs}/self_attention/post/w", f"{attend}/out/kernel", "l d h k -> l h k d"),
         Rule(f"{theirs}/self_attention/post/b", f"{attend}/out/bias"),
         *norm(f"{theirs}/ff_layer/layer_norm", f"{ours}/mlp_norm"),
-        *dense(f"{theirs}/ff_layer/ffn_layer1", f"{ours}/mlp_in"),
-        *dense(f"{theirs}/ff_layer/ffn_layer2", f"{ours}/mlp_out"),
+        *dense(f"{theirs}/ff_layer/ffn_layer1/linear", f"{ours}/mlp_in"),
+        *dense(f"{theirs}/ff_layer/ffn_layer2/linear", f"{ours}/mlp_out"),
     ]
 
 
@@ -95,18 +86,18 @@ def read(path: pathlib.Path) -> Found:
     table = "spatial_pos_emb/emb_var"
     root = next((root for root in ENCODERS if f"{root}/{table}" in arrays), ENCODERS[0])
 
-    def shape(name: str, axes: int) -> tuple[int, ...]:
-        return shape_of(arrays, f"{root}/{name}", axes, where)
+    def shape_of(name: str, axes: int) -> tuple[int, ...]:
+        return shape(arrays, f"{root}/{name}", axes, where)
 
-    values, width = shape("patch_projection/linear/kernel", 2)
+    values, width = shape_of("patch_projection/linear/kernel", 2)
     patch = math.isqrt(values // 3)
     if values != 3 * patch**2:
         raise InputError(f"{where}: {values} values a patch are no square of three colours.")
     blocks = "{}_encoder/transformers_stack/x_layers/{}"
     query = "self_attention/query/w"
-    depth, _, heads, _ = shape(blocks.format("spatial", query), 4)
-    temporal_depth = shape(blocks.format("temporal", query), 4)[0]
-    mlp = shape(blocks.format("spatial", "ff_layer/ffn_layer1/linear/kernel"), 3)
+    depth, _, heads, _ = shape_of(blocks.format("spatial", query), 4)
+    temporal_depth = shape_of(blocks.format("temporal", query), 4)[0]
+    mlp = shape_of(blocks.format("spatial", "ff_layer/ffn_layer1/linear/kernel"), 3)
     model: dict[str, Any] = {
         "width": width,
         "depth": depth,
@@ -116,29 +107,15 @@ def read(path: pathlib.Path) -> Found:
         "tubelet": (1, patch, patch),
         **LIKE,
     }
-    frames = shape("temporal_pos_emb/emb_var", 2)[0]
+    frames = shape_of("temporal_pos_emb/emb_var", 2)[0]
     return Found(
         where=where,
         model=model,
         objective={"name": "encode"},
-        data={"frames": frames, "image_size": side(shape(table, 2)[0], patch, where)},
+        data={"frames": frames, "image_size": side(shape_of(table, 2)[0], patch, where)},
         arrays=arrays,
         rules=rules(root),
         sizes={"r": patch, "w": patch},
         left=LEFT,
         notes=[f"attention logits are capped at {CAP:g}, which the file does not tell"],
-    )
-
-
-def shape_of(arrays: Arrays, name: str, axes: int, where: str) -> tuple[int, ...]:
-    """Returns the shape of an array.
-
-    Raises:
-      InputError: there is none of that name, or it has not as many axes.
-    """
-    if name in arrays and arrays[name].ndim == axes:
-        return arrays[name].shape
-    found = f"it is {arrays[name].shape}" if name in arrays else f"it holds {', '.join(arrays)}"
-    raise InputError(
-        f"{where} is no file of VideoPrism's: expected {name} of {axes} axes; {found[:200]}."
     )

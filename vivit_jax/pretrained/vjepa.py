@@ -10,16 +10,15 @@ Sources: Bardes et al. 2024 (V-JEPA 1: fixed positions), Assran et al. 2025 (V-J
 import itertools
 import pathlib
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from vivit_jax.errors import InputError
 from vivit_jax.models.positions import Axes, sincos_3d_table
-from vivit_jax.pretrained.found import Found, about_rate, depth
-from vivit_jax.pretrained.originals import block
-from vivit_jax.pretrained.rules import Left, Rule, dense, norm
+from vivit_jax.pretrained.found import Found, about_rate, shape
+from vivit_jax.pretrained.originals import IMAGENET, block, dims
+from vivit_jax.pretrained.rules import Arrays, Left, Rule, dense, norm, tubelets
 from vivit_jax.pretrained.torch_file import read_torch, state_dict
 
 HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 22}  # of encoders, by width
@@ -33,14 +32,10 @@ LIKE = {
     "pool": "mean",
     "gelu": "erf",
     "norm_eps": 1e-6,
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
+    **IMAGENET,
 }
-
-
 ENCODE = [
-    Rule("encoder.patch_embed.proj.weight", "encoder/tubelets/kernel", "d c f r w -> f r w c d"),
-    Rule("encoder.patch_embed.proj.bias", "encoder/tubelets/bias"),
+    *tubelets("encoder.patch_embed.proj"),
     *block("encoder.blocks.{i}", "encoder/blocks/block_{i}", "h"),
     *norm("encoder.norm", "encoder/blocks/norm"),
 ]
@@ -61,14 +56,7 @@ def read(path: pathlib.Path) -> Found:
       InputError: it is no checkpoint of V-JEPA's.
     """
     arrays, notes = read_arrays(path)
-    kernel = arrays.get("encoder.patch_embed.proj.weight")
-    if kernel is None or kernel.ndim != 5:
-        shape = "none" if kernel is None else str(kernel.shape)
-        raise InputError(
-            f"{path}: encoder.patch_embed.proj.weight: {shape}; expected five axes, as an encoder "
-            "of videos has."
-        )
-    width, _, *tubelet = kernel.shape
+    width, _, *tubelet = shape(arrays, "encoder.patch_embed.proj.weight", 5, str(path))
     arrays, tokens = with_one_array_of_mask_tokens(arrays, path)
     rotary, axes = positions_of(arrays.get("encoder.pos_embed"), width, tokens, path)
     heads = known_heads(width, path)
@@ -81,17 +69,14 @@ def read(path: pathlib.Path) -> Found:
         )
     rate = {"fps": 4.0} if rotary else {"stride": 4}
     model = {
-        "width": width,
-        "depth": depth(arrays, "encoder.blocks."),
-        "heads": heads,
-        "mlp_dim": inner("encoder.blocks", arrays, width),
+        **dims(arrays, "encoder.blocks.", width, heads, str(path)),
         "tubelet": tuple(tubelet),
         "positions": "rotary_3d_tiled" if rotary else "sincos_3d",
         **LIKE,
     }
     sizes, left = {"h": heads}, [Left(TABLES, "fixed positions, which are made anew or not read")]
     if tokens:
-        objective, rules = predictor_of(arrays, heads, tokens, rotary), PREDICT
+        objective, rules = predictor_of(arrays, heads, tokens, rotary, path), PREDICT
         sizes["g"] = objective["predictor_heads"]
     else:
         objective, rules = {"name": "encode"}, ENCODE
@@ -189,23 +174,16 @@ def known_heads(width: int, path: pathlib.Path) -> int:
     return HEADS[width]
 
 
-def inner(blocks: str, arrays: Mapping[str, np.ndarray], width: int) -> int:
-    """Returns the hidden width of the MLPs of a stack."""
-    kernel = arrays.get(f"{blocks}.0.mlp.fc1.weight")
-    return 4 * width if kernel is None else len(kernel)
-
-
 def predictor_of(
-    arrays: Mapping[str, np.ndarray], heads: int, tokens: int, rotary: bool
+    arrays: Arrays, heads: int, tokens: int, rotary: bool, path: pathlib.Path
 ) -> dict[str, Any]:
     """Returns config.objective."""
     width = arrays["predictor.mask_tokens"].shape[-1]
+    own = PREDICTOR_HEADS if rotary else heads
+    inner = dims(arrays, "predictor.predictor_blocks.", width, own, str(path))
     return {
         "name": "latent_prediction",
-        "predictor_width": width,
-        "predictor_depth": depth(arrays, "predictor.predictor_blocks."),
-        "predictor_heads": PREDICTOR_HEADS if rotary else heads,
-        "predictor_mlp_dim": inner("predictor.predictor_blocks", arrays, width),
+        **{f"predictor_{name}": size for name, size in inner.items()},
         "predictor_positions": "rotary_3d_tiled" if rotary else "sincos_3d",
         "shared_mask_token": rotary,
         "mask_tokens": tokens,
@@ -213,7 +191,7 @@ def predictor_of(
 
 
 def with_one_array_of_mask_tokens(
-    arrays: Mapping[str, np.ndarray], path: pathlib.Path
+    arrays: Arrays, path: pathlib.Path
 ) -> tuple[dict[str, np.ndarray], int]:
     """Returns arrays in which the mask tokens, each one of its own, are one; and their number.
 
