@@ -6,12 +6,13 @@ import json
 import numpy as np
 import pytest
 import safetensors.numpy
-from peers import saved
+from peers import equal, saved
 
 from vivit_jax import pretrained
 from vivit_jax.errors import InputError
 from vivit_jax.pretrained import files, huggingface
-from vivit_jax.pretrained.huggingface import Folder
+from vivit_jax.pretrained.hf_express import check_model
+from vivit_jax.pretrained.hf_folder import Folder
 
 torch = pytest.importorskip("torch", reason="parity needs the extra `parity`")
 transformers = pytest.importorskip("transformers", reason="parity needs the extra `parity`")
@@ -34,11 +35,6 @@ def model(tmp_path_factory):
 
 def params_of(folder):
     return pretrained.read(f"hf:{folder}").params
-
-
-def equal(one, other):
-    assert one.keys() == other.keys()
-    return all(np.array_equal(other[path], value) for path, value in one.items())
 
 
 @pytest.mark.parametrize("kind", ["bfloat16", "float16", "float64"])
@@ -134,6 +130,8 @@ def test_a_preprocessor_without_colours_is_refused(told):
 
 def test_an_option_that_no_kind_knows_of_is_not_lost():
     given = {"name": "video_transformer", "key_bias": False}
-    assert huggingface.unlike({}, given) == "config.model.key_bias = False, and it has True"
-    assert huggingface.unlike({"key_bias": False}, given) == ""
-    assert "config.model.name = 'another'" in huggingface.unlike({}, {"name": "another"})
+    check_model({"key_bias": False}, given)
+    with pytest.raises(InputError, match=r"^config\.model\.key_bias = False, and it has True$"):
+        check_model({}, given)
+    with pytest.raises(InputError, match=r"config\.model\.name = 'another'"):
+        check_model({}, {"name": "another"})

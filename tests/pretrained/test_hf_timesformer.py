@@ -2,13 +2,24 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 import safetensors.numpy
 from einops import rearrange
-from peers import MOST, back_from, clips, difference, saved, to_torch, with_config
+from peers import (
+    MOST,
+    assert_same_logits,
+    back_from,
+    clips,
+    clips_of,
+    difference,
+    equal,
+    features,
+    logits,
+    saved,
+    to_torch,
+    with_config,
+)
 
 from vivit_jax import pretrained
 from vivit_jax.errors import InputError
@@ -55,38 +66,20 @@ def save(form, shape, folder, kind="divided_space_time"):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_classifier_gives_the_same_logits_here_and_after_going_back(shape, kind, tmp_path):
     model = save("ForVideoClassification", shape, tmp_path / "hf", kind)
-    video = clips(model.config.num_frames, model.config.image_size)
-    with torch.no_grad():
-        theirs = model(to_torch(video)).logits
-    objective, params = pretrained.load(f"hf:{tmp_path / 'hf'}")
-    ours = jax.jit(lambda p, v: objective.apply({"params": p}, {"video": v}, method="predict"))(
-        params, video
-    )
-    assert difference(ours, theirs) < MOST
-
-    back = back_from(type(model), tmp_path)
-    with torch.no_grad():
-        assert difference(back(to_torch(video)).logits, theirs) == 0
-    assert back.config.id2label == model.config.id2label
-    assert all(
-        torch.equal(value, model.state_dict()[name]) for name, value in back.state_dict().items()
-    )
+    assert_same_logits(model, tmp_path)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_an_encoder_alone_gives_the_same_features_here_and_after_going_back(shape, tmp_path):
     model = save("Model", shape, tmp_path / "hf")
-    frames = model.config.num_frames
-    video = clips(frames, model.config.image_size)
+    video = clips_of(model.config)
     with torch.no_grad():
         theirs = model(to_torch(video)).last_hidden_state.numpy()
-    objective, params = pretrained.load(f"hf:{tmp_path / 'hf'}")
-    features = jax.jit(lambda p, v: objective.encoder.apply({"params": p["encoder"]}, v))(
-        params, video
-    )
-    assert difference(features.summary, theirs[:, 0]) < MOST
+    ours = features(*pretrained.load(f"hf:{tmp_path / 'hf'}"), video)
+    assert difference(ours.summary, theirs[:, 0]) < MOST
+    frames = model.config.num_frames
     raster = rearrange(theirs[:, 1:], "b (s t) d -> b (t s) d", t=frames)  # time is their fastest
-    assert difference(features.tokens, raster) < MOST
+    assert difference(ours.tokens, raster) < MOST
 
     back = back_from(type(model), tmp_path)
     with torch.no_grad():
@@ -100,13 +93,12 @@ def test_names_as_published_and_as_in_memory_are_the_same(form, tmp_path):
     memory = {name: value.numpy() for name, value in model.state_dict().items()}
     safetensors.numpy.save_file(memory, tmp_path / "hf" / huggingface.WEIGHTS)
     again = pretrained.read(f"hf:{tmp_path / 'hf'}").params
-    assert published.keys() == again.keys()
-    assert all(np.array_equal(again[path], value) for path, value in published.items())
+    assert equal(published, again)
 
 
 def test_space_only_is_the_original_s_with_a_mean_over_frames_and_goes_in_alone(tmp_path):
     model = save("ForVideoClassification", "deep", tmp_path / "hf", "space_only")
-    video = clips(model.config.num_frames, model.config.image_size)
+    video = clips_of(model.config)
     with torch.no_grad():
         inner = model.timesformer
         every = inner.encoder(inner.embeddings(to_torch(video))).last_hidden_state
@@ -115,11 +107,7 @@ def test_space_only_is_the_original_s_with_a_mean_over_frames_and_goes_in_alone(
         assert len(model(to_torch(video)).logits) == video.shape[0] * video.shape[1]  # not a clip's
     found = pretrained.read(f"hf:{tmp_path / 'hf'}")
     assert "Hugging Face's gives logits for every frame; here tokens" in "\n".join(found.account)
-    objective, params = found.build()
-    ours = jax.jit(lambda p, v: objective.apply({"params": p}, {"video": v}, method="predict"))(
-        params, video
-    )
-    assert difference(ours, theirs) < MOST
+    assert difference(logits(*found.build(), video), theirs) < MOST
     with pytest.raises(InputError, match=r"timesformer: config\.model\.attention = 'space_only', "):
         huggingface.write(found, tmp_path)
 
@@ -161,7 +149,7 @@ def test_pixels_become_what_their_preprocessor_makes_of_them_and_that_is_told(tm
             r"attention_type = 'both'; expected one of divided_space_time",
         ),
         ({"attention_type": "joint_space_time"}, r"unknown  timesformer\S+temporal_dense\.weight"),
-        ({"qkv_bias": False}, "qkv_bias is false; expected true"),
+        ({"qkv_bias": False}, "qkv_bias = False; expected True"),
         ({"num_hidden_layers": 4}, r"missing  encoder/blocks/block_\*/zero_dense/kernel"),
     ],
 )

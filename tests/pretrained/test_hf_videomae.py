@@ -1,11 +1,20 @@
 """Hugging Face's VideoMAE, live: from a folder that it saved to ours, and back."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from peers import CLIPS, MOST, clips, difference, to_torch
-from torch_weights import randomised
+import safetensors.numpy
+from peers import (
+    CLIPS,
+    MOST,
+    assert_same_logits,
+    back_from,
+    clips_of,
+    difference,
+    run,
+    same,
+    saved,
+    to_torch,
+)
 
 from vivit_jax import pretrained
 from vivit_jax.errors import InputError
@@ -45,49 +54,26 @@ SHAPES = {  # two that are unlike in everything
         "decoder_num_attention_heads": 4,
         "decoder_num_hidden_layers": 3,
         "decoder_intermediate_size": 128,
+        "hidden_act": "gelu_fast",
     },
 }
 
 
-def saved(cls, shape, folder, **options):
+def save(form, shape, folder, **options):
     """A model of theirs with random weights, saved in its own format."""
-    torch.manual_seed(0)
     config = transformers.VideoMAEConfig(**SHAPES[shape], **options)
-    model = randomised(getattr(transformers, cls)(config))
-    model.save_pretrained(folder)
-    return model
-
-
-def video_of(config):
-    return clips(config.num_frames, config.image_size)
+    return saved(getattr(transformers, f"VideoMAEFor{form}"), config, folder)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_classifier_gives_the_same_logits_here_and_after_going_back(shape, tmp_path):
-    model = saved("VideoMAEForVideoClassification", shape, tmp_path / "hf")
-    video = video_of(model.config)
-    with torch.no_grad():
-        theirs = model(to_torch(video)).logits
-    objective, params = pretrained.load(f"hf:{tmp_path / 'hf'}")
-    ours = jax.jit(lambda p, v: objective.apply({"params": p}, {"video": v}, method="predict"))(
-        params, video
-    )
-    assert difference(ours, theirs) < MOST
-
-    (tmp_path / "back").mkdir()
-    huggingface.write(pretrained.read(f"hf:{tmp_path / 'hf'}"), tmp_path / "back")
-    back = transformers.VideoMAEForVideoClassification.from_pretrained(tmp_path / "back")
-    with torch.no_grad():
-        assert difference(back.eval()(to_torch(video)).logits, theirs) == 0
-    assert all(
-        torch.equal(value, model.state_dict()[name]) for name, value in back.state_dict().items()
-    )
+    assert_same_logits(save("VideoClassification", shape, tmp_path / "hf"), tmp_path)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_pretraining_gives_the_same_loss_here_and_after_going_back(shape, tmp_path):
-    model = saved("VideoMAEForPreTraining", shape, tmp_path / "hf", use_mean_pooling=False)
-    config, video = model.config, video_of(model.config)
+    model = save("PreTraining", shape, tmp_path / "hf", use_mean_pooling=False)
+    config, video = model.config, clips_of(model.config)
     slots = config.num_frames // config.tubelet_size
     cells = (config.image_size // config.patch_size) ** 2
     order = np.random.default_rng(1).permutation(cells)
@@ -98,30 +84,27 @@ def test_pretraining_gives_the_same_loss_here_and_after_going_back(shape, tmp_pa
     with torch.no_grad():
         theirs = model(to_torch(video), bool_masked_pos=mask).loss
 
-    objective, params = pretrained.load(f"hf:{tmp_path / 'hf'}")
     drawn = Drawn(visible, masked, np.ones(masked.shape, np.float32))
-    given = jax.tree.map(jnp.asarray, (video, drawn))
-    losses = objective.apply({"params": params}, *given, method="losses")
+    losses = run(*pretrained.load(f"hf:{tmp_path / 'hf'}"), video, drawn, method="losses")
     assert difference(losses.mean(), theirs) < MOST
 
-    (tmp_path / "back").mkdir()
-    huggingface.write(pretrained.read(f"hf:{tmp_path / 'hf'}"), tmp_path / "back")
-    back = transformers.VideoMAEForPreTraining.from_pretrained(tmp_path / "back").eval()
+    back = back_from(type(model), tmp_path)
     with torch.no_grad():
         assert difference(back(to_torch(video), bool_masked_pos=mask).loss, theirs) == 0
+    assert same(back, model)
 
 
 def test_a_head_of_another_width_than_64_is_told(tmp_path):
-    saved("VideoMAEForVideoClassification", "deep", tmp_path / "hf")
+    save("VideoClassification", "deep", tmp_path / "hf")
     account = "\n".join(pretrained.read(f"hf:{tmp_path / 'hf'}").account)
     assert "num_attention_heads = 3 makes heads of 16, and VideoMAE's have 64" in account
 
 
 def test_what_is_left_over_or_missing_is_listed(tmp_path):
-    saved("VideoMAEForVideoClassification", "deep", tmp_path / "hf")
+    save("VideoClassification", "deep", tmp_path / "hf")
     weights = huggingface.read_weights(tmp_path / "hf")
     weights["videomae.extra.weight"] = weights.pop("fc_norm.weight")
-    huggingface.safetensors.numpy.save_file(weights, tmp_path / "hf" / huggingface.WEIGHTS)
+    safetensors.numpy.save_file(weights, tmp_path / "hf" / huggingface.WEIGHTS)
     with pytest.raises(InputError) as caught:
         pretrained.read(f"hf:{tmp_path / 'hf'}")
     assert "unknown  videomae.extra.weight: (48,)" in str(caught.value)

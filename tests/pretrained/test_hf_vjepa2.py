@@ -2,12 +2,24 @@
 
 import json
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from peers import CLIPS, MOST, clips, difference, to_torch
-from torch_weights import randomised
+import safetensors.numpy
+from peers import (
+    CLIPS,
+    MOST,
+    assert_same_logits,
+    back_from,
+    clips_of,
+    difference,
+    equal,
+    run,
+    same,
+    saved,
+    to_torch,
+    with_config,
+)
 
 from vivit_jax import pretrained
 from vivit_jax.errors import InputError
@@ -54,65 +66,26 @@ SHAPES = {  # two that are unlike in everything
 }
 
 
-def saved(cls, shape, folder, **options):
+def save(form, shape, folder):
     """A model of theirs with random weights, saved in its own format."""
-    torch.manual_seed(0)
-    config = transformers.VJEPA2Config(**SHAPES[shape], **options)
-    model = randomised(getattr(transformers, cls)(config))
-    model.save_pretrained(folder)
-    return model
-
-
-def video_of(config):
-    return clips(config.frames_per_clip, config.crop_size)
-
-
-def back_from(folder, cls):
-    """Their model from a folder that ours wrote, from a folder of theirs."""
-    back = folder.with_name("back")
-    back.mkdir()
-    huggingface.write(pretrained.read(f"hf:{folder}"), back)
-    model, account = getattr(transformers, cls).from_pretrained(back, output_loading_info=True)
-    assert not any(account.values())
-    return model.eval()
-
-
-def same(back, model, leaving="no such name"):
-    """Whether all parameters are equal, but for those of a name."""
-    theirs, ours = (
-        {name: value for name, value in x.state_dict().items() if leaving not in name}
-        for x in (model, back)
-    )
-    return theirs.keys() == ours.keys() and all(torch.equal(v, ours[k]) for k, v in theirs.items())
+    config = transformers.VJEPA2Config(**SHAPES[shape])
+    return saved(getattr(transformers, f"VJEPA2{form}"), config, folder)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_classifier_gives_the_same_logits_here_and_after_going_back(shape, tmp_path):
-    model = saved("VJEPA2ForVideoClassification", shape, tmp_path / "hf")
-    video = video_of(model.config)
-    with torch.no_grad():
-        theirs = model(to_torch(video)).logits
-    found = pretrained.read(f"hf:{tmp_path / 'hf'}")
-    left, rate = found.account
+    model = save("ForVideoClassification", shape, tmp_path / "hf")
+    left, rate = pretrained.read(f"hf:{tmp_path / 'hf'}").account
     assert left.startswith("  left     vjepa2.predictor.")
     assert "more: the predictor takes" in left
     assert "config.data.fps = 4" in rate
-    objective, params = found.build()
-    ours = jax.jit(lambda p, v: objective.apply({"params": p}, {"video": v}, method="predict"))(
-        params, video
-    )
-    assert difference(ours, theirs) < MOST
-
-    back = back_from(tmp_path / "hf", "VJEPA2ForVideoClassification")
-    with torch.no_grad():
-        assert difference(back(to_torch(video)).logits, theirs) == 0
-    assert same(back, model, leaving="predictor")
+    assert_same_logits(model, tmp_path, leaving="predictor")
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_encoder_and_predictor_give_the_same_here_and_after_going_back(shape, tmp_path):
-    model = saved("VJEPA2Model", shape, tmp_path / "hf")
-    config, video = model.config, video_of(model.config)
+    model = save("Model", shape, tmp_path / "hf")
+    config, video = model.config, clips_of(model.config)
     side = config.crop_size // config.patch_size
     axes = (config.frames_per_clip // config.tubelet_size, side, side)
     rng = np.random.default_rng(1)
@@ -122,42 +95,39 @@ def test_encoder_and_predictor_give_the_same_here_and_after_going_back(shape, tm
     with torch.no_grad():
         theirs = model(*given)
 
-    objective, params = pretrained.load(f"hf:{tmp_path / 'hf'}")
-
-    def run(module, video):  # theirs encodes all, picks, and puts mask token 1 everywhere
+    def predict(module, video):  # theirs encodes all, picks, and puts mask token 1 everywhere
         tokens = module.encoder(video).tokens
         places = jnp.asarray(visible), jnp.asarray(masked)
         return tokens, module.predictor(take(tokens, places[0]), *places, axes, 1)
 
-    ours = jax.jit(lambda p, v: objective.apply({"params": p}, v, method=run))(params, video)
+    ours = run(*pretrained.load(f"hf:{tmp_path / 'hf'}"), video, method=predict)
     predicted = theirs.predictor_output.last_hidden_state
     assert difference(ours[0], theirs.last_hidden_state) < MOST
     assert difference(ours[1], predicted) < MOST
 
-    back = back_from(tmp_path / "hf", "VJEPA2Model")
+    back = back_from(transformers.VJEPA2Model, tmp_path)
     with torch.no_grad():
         assert difference(back(*given).predictor_output.last_hidden_state, predicted) == 0
     assert same(back, model)
 
 
 def test_an_encoder_without_a_predictor_comes_in_and_goes_back(tmp_path):
-    model = saved("VJEPA2Model", "deep", tmp_path / "whole")
-    weights = huggingface.read_weights(tmp_path / "whole")
+    folder = tmp_path / "hf"
+    model = save("Model", "deep", folder)
+    weights = huggingface.read_weights(folder)
     own = {name: value for name, value in weights.items() if name.startswith("encoder.")}
-    folder = tmp_path / "whole"
-    huggingface.safetensors.numpy.save_file(own, folder / huggingface.WEIGHTS)
+    safetensors.numpy.save_file(own, folder / huggingface.WEIGHTS)
     found = pretrained.read(f"hf:{folder}")
     assert found.experiment.objective["name"] == "encode"
-    back = back_from(folder, "VJEPA2Model")
+    back = back_from(type(model), tmp_path)
     assert same(back, model, leaving="predictor")
     again = pretrained.read(f"hf:{tmp_path / 'back'}")
-    assert found.params.keys() == again.params.keys()
-    assert all(np.array_equal(value, again.params[path]) for path, value in found.params.items())
+    assert equal(found.params, again.params)
 
 
 def test_the_short_side_that_their_processor_resizes_to_is_evaluation_s(tmp_path):
-    saved("VJEPA2Model", "deep", tmp_path / "hf")
-    back_from(tmp_path / "hf", "VJEPA2Model")
+    save("Model", "deep", tmp_path / "hf")
+    back_from(transformers.VJEPA2Model, tmp_path)
     found = pretrained.read(f"hf:{tmp_path / 'back'}").experiment
     written = json.loads((tmp_path / "back" / huggingface.PREPROCESSOR).read_text())
     assert written["video_processor_type"] == "VJEPA2VideoProcessor"
@@ -166,7 +136,7 @@ def test_the_short_side_that_their_processor_resizes_to_is_evaluation_s(tmp_path
 
 
 def test_colours_are_read_where_a_processor_of_videos_was_saved(tmp_path):
-    saved("VJEPA2Model", "deep", tmp_path / "hf")
+    save("Model", "deep", tmp_path / "hf")
     text = json.dumps({"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]})
     (tmp_path / "hf" / "video_preprocessor_config.json").write_text(text)
     model = pretrained.read(f"hf:{tmp_path / 'hf'}").experiment.model
@@ -174,7 +144,7 @@ def test_colours_are_read_where_a_processor_of_videos_was_saved(tmp_path):
 
 
 def test_which_mask_token_they_take_is_told(tmp_path):
-    saved("VJEPA2Model", "deep", tmp_path / "hf")
+    save("Model", "deep", tmp_path / "hf")
     account = "\n".join(pretrained.read(f"hf:{tmp_path / 'hf'}").account)
     assert "puts mask token 1 at every hidden place; pretraining put 0" in account
 
@@ -185,7 +155,7 @@ def test_widths_that_no_ratio_of_theirs_gives_back_by_itself_are_met():
 
 
 def test_what_they_have_no_model_for_is_refused_by_name(tmp_path):
-    saved("VJEPA2ForVideoClassification", "wide", tmp_path / "hf")
+    save("ForVideoClassification", "wide", tmp_path / "hf")
     found = pretrained.read(f"hf:{tmp_path / 'hf'}")
     found.experiment.objective["pooler_norm_eps"] = 1e-5
     with pytest.raises(InputError, match=r"objective.pooler_norm_eps = 1e-05, and it has 1e-06"):
@@ -193,8 +163,7 @@ def test_what_they_have_no_model_for_is_refused_by_name(tmp_path):
 
 
 def test_a_form_that_nobody_trained_is_refused(tmp_path):
-    saved("VJEPA2Model", "wide", tmp_path / "hf")
-    file = tmp_path / "hf" / huggingface.CONFIG
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"hidden_act": "silu"}))
+    save("Model", "wide", tmp_path / "hf")
+    with_config(tmp_path / "hf", {"hidden_act": "silu"})
     with pytest.raises(InputError, match=r"hidden_act = 'silu'; expected 'gelu', as all published"):
         pretrained.read(f"hf:{tmp_path / 'hf'}")

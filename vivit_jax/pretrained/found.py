@@ -70,10 +70,13 @@ class Pretrained(NamedTuple):
     params: dict[str, np.ndarray]
     account: list[str]
 
+    def objective(self) -> nn.Module:
+        """Returns the objective alone."""
+        return recipe.build_objective(self.experiment, self.label_maps)
+
     def build(self) -> tuple[nn.Module, dict[str, Any]]:
         """Returns the objective and its parameters as a tree."""
-        objective = recipe.build_objective(self.experiment, self.label_maps)
-        return objective, jax.tree.map(jnp.asarray, as_tree(self.params))
+        return self.objective(), jax.tree.map(jnp.asarray, as_tree(self.params))
 
 
 def translate(found: Found) -> Pretrained:

@@ -8,12 +8,18 @@ from typing import Any
 
 from vivit_jax.errors import InputError
 from vivit_jax.pretrained.found import Found, Pretrained
-from vivit_jax.pretrained.huggingface import CONFIG, Folder, Theirs, differing, labels, unlike
+from vivit_jax.pretrained.hf_express import (
+    Theirs,
+    about_encoder,
+    check_model,
+    check_objective,
+    labels,
+)
+from vivit_jax.pretrained.hf_folder import CONFIG, Folder
 from vivit_jax.pretrained.rules import Left, Rule, dense
 
 Table = Callable[[str], list[Rule]]  # the encoder's rules, by the prefix of its names
 CLASSIFIER = dense("classifier", "head")
-ACTS = {"erf": "gelu", "tanh": "gelu_fast"}  # hidden_act by our gelu
 LIKE = {  # what all of them are
     "pool": "class_token",
     "norm_summary": False,
@@ -51,28 +57,17 @@ def found(
     Raises:
       InputError: config.json lacks something, or is of a form that nobody published.
     """
-    if not folder.config.get("qkv_bias", True):
-        raise InputError(
-            f"{folder.where}/{CONFIG}: qkv_bias is false; expected true, as all published have."
-        )
-    heads = folder.get("num_attention_heads")
-    shape = {
-        "width": folder.get("hidden_size"),
-        "depth": folder.get("num_hidden_layers"),
-        "heads": heads,
-        "mlp_dim": folder.get("intermediate_size"),
-        "gelu": folder.gelu(),
-        "norm_eps": folder.get("layer_norm_eps", float),
-    }
+    folder.check("qkv_bias", True)
+    told = {**folder.encoder(), "mlp_dim": folder.get("intermediate_size")}
     classifies = "classifier.weight" in folder.arrays
     return Found(
         where=folder.where,
-        model={**shape, **LIKE, **model},
+        model={**told, **LIKE, **model},
         objective={"name": "classify" if classifies else "encode"},
         data=data,
         arrays=folder.arrays,
         rules=[*table(prefix), *(CLASSIFIER if classifies else ())],
-        sizes={"h": heads},
+        sizes={"h": told["heads"]},
         label_maps=folder.labels() if classifies else ((),),
         left=left,
         notes=notes,
@@ -161,32 +156,20 @@ def expressed(
     Raises:
       InputError: it has no such model; names what differs.
     """
-    model, name = pretrained.experiment.model, pretrained.experiment.objective["name"]
-    if name not in ("classify", "encode"):
-        raise InputError(f"config.objective.name = {name!r}")
-    if differs := unlike({**LIKE, "gelu": model.get("gelu"), **like}, model):
-        raise InputError(differs)
-    if name == "classify" and (
-        differs := differing("objective", {"pooling": "summary"}, pretrained.experiment.objective)
-    ):
-        raise InputError(differs)
-    objective: Any = pretrained.build()[0]
-    encoder = objective.encoder
-    dims, classifies = encoder.dims, name == "classify"
+    experiment = pretrained.experiment
+    check_objective({"classify": {"pooling": "summary"}, "encode": {}}, experiment.objective)
+    check_model({**LIKE, **like}, experiment.model)
+    objective: Any = pretrained.objective()
+    encoder, classifies = objective.encoder, experiment.objective["name"] == "classify"
     rules = [*table(f"{base}."), *CLASSIFIER] if classifies else table("")
     form = "ForVideoClassification" if classifies else "Model"
     content = {
-        "model_type": base,
+        **about_encoder(encoder),
         "architectures": [f"{base.capitalize()}{form}"],
-        "image_size": pretrained.experiment.data.image_size,
-        "num_frames": pretrained.experiment.data.frames,
+        "image_size": experiment.data.image_size,
+        "num_frames": experiment.data.frames,
         "num_channels": 3,
-        "hidden_size": dims.width,
-        "num_hidden_layers": dims.depth,
-        "num_attention_heads": dims.heads,
-        "intermediate_size": dims.mlp_dim,
-        "hidden_act": ACTS[encoder.gelu],
-        "layer_norm_eps": encoder.norm_eps,
+        "intermediate_size": encoder.dims.mlp_dim,
         "qkv_bias": True,
         **content,
         **(labels(pretrained) if classifies else {}),

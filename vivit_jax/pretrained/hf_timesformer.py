@@ -16,13 +16,14 @@ from vivit_jax.pretrained.hf_class_token import (
     prefix_of,
     side,
 )
-from vivit_jax.pretrained.huggingface import CONFIG, Folder, Theirs, preprocessor
+from vivit_jax.pretrained.hf_express import Theirs, preprocessor
+from vivit_jax.pretrained.hf_folder import CONFIG, Folder, mlp
+from vivit_jax.pretrained.originals import PYSLOWFAST
 from vivit_jax.pretrained.rules import Rule, dense, from_heads, fused, norm, tubelets
 from vivit_jax.pretrained.timesformer import STRIDES
 
 NAMES = ()  # the same in memory
 KIND = "VideoMAEImageProcessor"  # which the published have
-TRAINED = {"mean": (0.45, 0.45, 0.45), "std": (0.225, 0.225, 0.225)}
 ARRANGEMENTS = {  # by attention_type
     "divided_space_time": "divided",
     "joint_space_time": "joint",
@@ -38,9 +39,7 @@ def table(prefix: str, attention: str) -> list[Rule]:
     rules = [
         Rule(f"{embeddings}.cls_token", "encoder/blocks/class_token"),
         *tubelets(f"{embeddings}.patch_embeddings.projection", frames=False),
-        *norm(f"{layer}.layernorm_after", f"{ours}/mlp_norm"),
-        *dense(f"{layer}.intermediate.dense", f"{ours}/mlp_in"),
-        *dense(f"{layer}.output.dense", f"{ours}/mlp_out"),
+        *mlp(layer, ours),
         *norm(f"{prefix}layernorm", "encoder/blocks/norm"),
     ]
     if attention == "space_only":
@@ -88,8 +87,8 @@ def find(folder: Folder) -> Found:
         f"image_size = {pixels} and patch_size = {patch}",
     )
     check_rows(folder, f"{prefix}embeddings.time_embeddings", frames, f"num_frames = {frames}")
-    colours = folder.colours(**TRAINED)
-    notes = notes_on_colours(folder, "TimeSformer", colours, TRAINED)
+    colours = folder.colours(**PYSLOWFAST)
+    notes = notes_on_colours(folder, "TimeSformer", colours, PYSLOWFAST)
     data = {"frames": frames, "image_size": pixels}
     if frames in STRIDES:
         data["stride"] = STRIDES[frames]

@@ -16,8 +16,9 @@ from vivit_jax.pretrained.hf_class_token import (
     prefix_of,
     side,
 )
-from vivit_jax.pretrained.huggingface import CONFIG, Folder, Theirs, preprocessor
-from vivit_jax.pretrained.rules import Left, Rule, dense, from_heads, norm, to_heads, tubelets
+from vivit_jax.pretrained.hf_express import Theirs, preprocessor
+from vivit_jax.pretrained.hf_folder import CONFIG, Folder, block
+from vivit_jax.pretrained.rules import Left, Rule, norm, tubelets
 
 NAMES = (  # transformers 5's, in memory
     (r"(^|\.)layers\.", r"\1encoder.layer."),
@@ -44,20 +45,12 @@ LEFT = [
 
 def table(prefix: str) -> list[Rule]:
     """Returns the rules of the encoder."""
-    embeddings, layer = f"{prefix}embeddings", f"{prefix}encoder.layer.{{i}}"
-    attend, ours = f"{layer}.attention", "encoder/blocks/block_{i}"
+    embeddings = f"{prefix}embeddings"
     return [
         Rule(f"{embeddings}.cls_token", "encoder/blocks/class_token"),
         Rule(f"{embeddings}.position_embeddings", "encoder/blocks/position"),
         *tubelets(f"{embeddings}.patch_embeddings.projection"),
-        *norm(f"{layer}.layernorm_before", f"{ours}/attention_norm_0"),
-        *to_heads(f"{attend}.attention.query", f"{ours}/attention_0/query"),
-        *to_heads(f"{attend}.attention.key", f"{ours}/attention_0/key"),
-        *to_heads(f"{attend}.attention.value", f"{ours}/attention_0/value"),
-        *from_heads(f"{attend}.output.dense", f"{ours}/attention_0/out"),
-        *norm(f"{layer}.layernorm_after", f"{ours}/mlp_norm"),
-        *dense(f"{layer}.intermediate.dense", f"{ours}/mlp_in"),
-        *dense(f"{layer}.output.dense", f"{ours}/mlp_out"),
+        *block(f"{prefix}encoder.layer.{{i}}", "encoder/blocks/block_{i}"),
         *norm(f"{prefix}layernorm", "encoder/blocks/norm"),
     ]
 

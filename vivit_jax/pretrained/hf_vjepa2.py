@@ -6,26 +6,25 @@ rotary, as the released code tiles them, and not in the file.
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from vivit_jax.errors import InputError
 from vivit_jax.pretrained.found import Found, Pretrained, about_rate, depth
-from vivit_jax.pretrained.huggingface import (
-    Folder,
+from vivit_jax.pretrained.hf_express import (
     Theirs,
-    differing,
+    about_encoder,
+    check_model,
+    check_objective,
     labels,
     preprocessor,
-    unlike,
 )
+from vivit_jax.pretrained.hf_folder import Folder
+from vivit_jax.pretrained.originals import IMAGENET
 from vivit_jax.pretrained.rules import Left, Rule, dense, from_heads, norm, to_heads, tubelets
 
 NAMES = ()  # the same in memory and in published files
 KIND = "VJEPA2VideoProcessor"
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 RATE = {"fps": 4.0}
 ROTARY = "rotary_3d_tiled"
 LIKE = {  # what every V-JEPA 2 is
@@ -33,8 +32,6 @@ LIKE = {  # what every V-JEPA 2 is
     "positions": ROTARY,
     "pool": "mean",
     "gelu": "erf",
-    "norm_summary": False,
-    "key_bias": True,
 }
 MASK_TOKEN = (
     "Hugging Face's predictor puts mask token 1 at every hidden place; pretraining put 0 there, as "
@@ -113,44 +110,23 @@ def find(folder: Folder) -> Found:
       InputError: config.json lacks something, or is of a form that nobody trained.
     """
     get, arrays = folder.get, folder.arrays
-    for name, value in {"qkv_bias": True, "hidden_act": "gelu"}.items():
-        if folder.config.get(name, value) != value:
-            raise InputError(
-                f"{folder.where}: {name} = {folder.config[name]!r}; expected {value!r}, as all "
-                "published have."
-            )
-    classifies = "classifier.weight" in arrays
-    root = "vjepa2." if classifies else ""
-    heads, patch, side = get("num_attention_heads"), get("patch_size"), get("crop_size")
-    width, eps = get("hidden_size"), get("layer_norm_eps", float)
+    folder.check("qkv_bias", True)
+    folder.check("hidden_act", "gelu")  # which the pooler has, whatever the encoder's is
+    patch, side, told = get("patch_size"), get("crop_size"), folder.encoder()
     model: dict[str, Any] = {
-        "width": width,
-        "depth": depth(arrays, f"{root}encoder.layer."),
-        "heads": heads,
-        "mlp_dim": int(width * get("mlp_ratio", float)),
-        "tubelet": (get("tubelet_size"), patch, patch),
-        "norm_eps": eps,
         **LIKE,
-        **folder.colours(*IMAGENET),
+        **told,
+        "mlp_dim": int(told["width"] * get("mlp_ratio", float)),
+        "tubelet": (get("tubelet_size"), patch, patch),
+        **folder.colours(**IMAGENET),
     }
-    sizes, left, notes = {"h": heads}, [], []
-    if classifies:
-        objective, rules = pooling(arrays, eps), CLASSIFY
+    sizes, left, notes = {"h": told["heads"]}, [], []
+    if "classifier.weight" in arrays:
+        objective, rules = pooling(folder), CLASSIFY
         left = [Left(r"vjepa2\.predictor\..+", "the predictor takes no part in classifying")]
-    elif predicts := depth(arrays, "predictor.layer."):
-        predictor_heads = get("pred_num_attention_heads")
-        predictor_width = get("pred_hidden_size")
-        objective = {
-            "name": "latent_prediction",
-            "predictor_width": predictor_width,
-            "predictor_depth": predicts,
-            "predictor_heads": predictor_heads,
-            "predictor_mlp_dim": int(predictor_width * get("pred_mlp_ratio", float)),
-            "predictor_positions": ROTARY,
-            "shared_mask_token": True,
-            "mask_tokens": get("pred_num_mask_tokens"),
-        }
-        rules, sizes, notes = PREDICT, {"h": heads, "g": predictor_heads}, [MASK_TOKEN]
+    elif depth(arrays, "predictor.layer."):
+        objective, rules, notes = predictor(folder), PREDICT, [MASK_TOKEN]
+        sizes["g"] = objective["predictor_heads"]
     else:
         objective, rules = {"name": "encode"}, ENCODE
         left = [Left(r"predictor\..+", "a predictor of no blocks, which stands for none")]
@@ -169,14 +145,29 @@ def find(folder: Folder) -> Found:
     )
 
 
-def pooling(arrays: Mapping[str, np.ndarray], eps: float) -> dict[str, Any]:
+def pooling(folder: Folder) -> dict[str, Any]:
     """Returns config.objective of a classifier."""
     return {
         "name": "classify",
         "pooling": "attentive",
-        "pooler_depth": depth(arrays, "pooler.self_attention_layers."),
-        "pooler_norm_eps": eps,
+        "pooler_depth": depth(folder.arrays, "pooler.self_attention_layers."),
+        "pooler_norm_eps": folder.get("layer_norm_eps", float),
         "pooler_key_bias": True,
+    }
+
+
+def predictor(folder: Folder) -> dict[str, Any]:
+    """Returns config.objective of an encoder with a predictor."""
+    width = folder.get("pred_hidden_size")
+    return {
+        "name": "latent_prediction",
+        "predictor_width": width,
+        "predictor_depth": depth(folder.arrays, "predictor.layer."),
+        "predictor_heads": folder.get("pred_num_attention_heads"),
+        "predictor_mlp_dim": int(width * folder.get("pred_mlp_ratio", float)),
+        "predictor_positions": ROTARY,
+        "shared_mask_token": True,
+        "mask_tokens": folder.get("pred_num_mask_tokens"),
     }
 
 
@@ -186,30 +177,22 @@ def express(pretrained: Pretrained) -> Theirs:
     Raises:
       InputError: it has no such V-JEPA 2; names what differs.
     """
-    experiment, name = pretrained.experiment, pretrained.experiment.objective["name"]
+    model, data = pretrained.experiment.model, pretrained.experiment.data
+    objective: Any = pretrained.objective()
+    encoder = objective.encoder
+    check_objective(wanted(objective), pretrained.experiment.objective)
+    closing = encoder.closing_norm_eps and encoder.norm_eps
+    check_model({**LIKE, "closing_norm_eps": closing}, model)
     kinds = {"encode": alone, "latent_prediction": predicting, "classify": classifying}
-    if name not in kinds:
-        raise InputError(f"config.objective.name = {name!r}")
-    model, data = experiment.model, experiment.data
-    eps = model["norm_eps"]
-    if differs := unlike({**LIKE, "closing_norm_eps": model["closing_norm_eps"] and eps}, model):
-        raise InputError(differs)
-    objective: Any = pretrained.build()[0]
-    dims, (frames, patch, _) = objective.encoder.dims, model["tubelet"]
-    theirs = kinds[name](pretrained, objective)
+    theirs = kinds[pretrained.experiment.objective["name"]](pretrained, objective)
     content = {
-        "model_type": "vjepa2",
+        **about_encoder(encoder),
         "crop_size": data.image_size,
-        "patch_size": patch,
+        "patch_size": encoder.tubelet[1],
         "in_chans": 3,
         "frames_per_clip": data.frames,
-        "tubelet_size": frames,
-        "hidden_size": dims.width,
-        "num_hidden_layers": dims.depth,
-        "num_attention_heads": dims.heads,
-        "mlp_ratio": ratio(dims.mlp_dim, dims.width),
-        "hidden_act": "gelu",
-        "layer_norm_eps": eps,
+        "tubelet_size": encoder.tubelet[0],
+        "mlp_ratio": ratio(encoder.dims.mlp_dim, encoder.dims.width),
         "qkv_bias": True,
         **theirs.config,
     }
@@ -217,6 +200,21 @@ def express(pretrained: Pretrained) -> Theirs:
     shown["video_processor_type"] = shown.pop("image_processor_type")
     shown["size"] = {"shortest_edge": short_side(data.image_size)}
     return theirs._replace(config=content, preprocessor=shown)
+
+
+def wanted(objective: Any) -> dict[str, dict[str, Any]]:
+    """Returns what objectives must be that Hugging Face has, by name."""
+    encoder, pooler_heads = objective.encoder, getattr(objective, "pooler_heads", 0)
+    return {
+        "encode": {},
+        "latent_prediction": {"predictor_positions": ROTARY, "shared_mask_token": True},
+        "classify": {
+            "pooling": "attentive",
+            "pooler_heads": pooler_heads and encoder.dims.heads,
+            "pooler_norm_eps": encoder.norm_eps,
+            "pooler_key_bias": True,
+        },
+    }
 
 
 def alone(pretrained: Pretrained, objective: Any) -> Theirs:
@@ -229,9 +227,7 @@ def alone(pretrained: Pretrained, objective: Any) -> Theirs:
 
 def predicting(pretrained: Pretrained, objective: Any) -> Theirs:
     """Returns the own part of an encoder and its predictor."""
-    wanted = {"predictor_positions": ROTARY, "shared_mask_token": True}
-    if differs := differing("objective", wanted, pretrained.experiment.objective):
-        raise InputError(differs)
+    del pretrained
     predictor = objective.make_predictor()
     content = {
         "architectures": ["VJEPA2Model"],
@@ -246,22 +242,13 @@ def predicting(pretrained: Pretrained, objective: Any) -> Theirs:
 
 def classifying(pretrained: Pretrained, objective: Any) -> Theirs:
     """Returns a classifier's own part."""
-    dims, options = objective.encoder.dims, pretrained.experiment.objective
-    wanted = {
-        "pooling": "attentive",
-        "pooler_heads": options["pooler_heads"] and dims.heads,
-        "pooler_norm_eps": objective.encoder.norm_eps,
-        "pooler_key_bias": True,
-    }
-    if differs := differing("objective", wanted, options):
-        raise InputError(differs)
     content = {
         "architectures": ["VJEPA2ForVideoClassification"],
         "num_pooler_layers": objective.pooler_depth,
         **NO_PREDICTOR,
         **labels(pretrained),
     }
-    idle = no_predictor("vjepa2.predictor", dims.width)
+    idle = no_predictor("vjepa2.predictor", objective.encoder.dims.width)
     return Theirs(content, {}, CLASSIFY, idle=idle)
 
 

@@ -26,11 +26,10 @@ from vivit_jax.pretrained.rules import Arrays, Rule, dense, norm, tubelets
 from vivit_jax.pretrained.torch_file import read_torch
 
 STRIDE = 4  # on Kinetics
-LIKE = {  # what every VideoMAE is
+LIKE = {  # what every VideoMAE is, Hugging Face's too
     "attention": "joint",
     "positions": "sincos_1d",
     "pool": "mean",
-    "gelu": "erf",
     "key_bias": False,
 }
 CLASSIFY = [
@@ -67,6 +66,7 @@ def read(path: pathlib.Path) -> Found:
         **dims(arrays, f"{prefix}blocks.", width, heads, where),
         "tubelet": (step, patch, patch),
         "norm_summary": not pretrains,
+        "gelu": "erf",
         **LIKE,
         **IMAGENET,
     }
