@@ -68,6 +68,7 @@ def test_imports_only_downward(path):
         ("vivit_jax.optim, vivit_jax.sharding, vivit_jax.data.augment", ("tensorflow",)),
         ("vivit_jax.train, vivit_jax.predict, vivit_jax.recipe", ("tensorflow", "matplotlib")),
         ("vivit_jax.config, vivit_jax.processes, vivit_jax.features", ("jax", "tensorflow")),
+        ("vivit_jax.pretrained.__main__", ("jax", "tensorflow")),
     ],
 )
 def test_what_needs_no_library_does_not_load_it(module, forbidden):

@@ -89,11 +89,8 @@ def load(
         experiment.data, experiment.eval.clips, experiment.eval.crops, experiment.eval.resize
     )
 
-    def init(clip: jax.Array) -> Any:
-        return objective.init(jax.random.key(0), {"video": clip}, method="predict")["params"]
-
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    shapes = jax.eval_shape(init, restore.clip_of(experiment.data))
+    shapes = recipe.param_shapes(objective, experiment.data, label_maps)
     params = restore.read_params(saved, shapes, place)
     scores = jax.jit(lambda video: view_scores(objective, params, video, experiment.eval))
     return lambda pixels: np.asarray(scores(pixels[None])[0]), views, label_maps

@@ -6,6 +6,7 @@ back the config of a workdir: --config vivit_jax/recipe.py:WORKDIR.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 import typing
@@ -13,6 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, UInt8
 from ml_collections import config_dict
 
 from vivit_jax import config
@@ -127,6 +131,40 @@ def build_objective(
         "multi_label": experiment.data.labels == "multi",
     }
     return build(OBJECTIVES, experiment.objective, "config.objective", given)
+
+
+def fresh_params(
+    objective: nn.Module, data: config.Data, label_maps: Sequence[Sequence[str]], key: jax.Array
+) -> Any:
+    """Returns the parameters that an objective begins with.
+
+    Args:
+      objective: as `build_objective` returns it.
+      data: which clips and labels it sees.
+      label_maps: names of the classes, a map for each head.
+      key: of all that is drawn.
+    """
+    heads, classes = len(label_maps), sum(map(len, label_maps))
+    label = {"single": (), "heads": (heads,), "multi": (classes,), "none": (0,)}[data.labels]
+    batch = {
+        "video": empty_clip(data),
+        "label": jnp.zeros((1, *label), jnp.int32),
+        "valid": jnp.ones(1, bool),
+    }
+    return objective.init({"params": key, "mask": key}, batch)["params"]
+
+
+def param_shapes(
+    objective: nn.Module, data: config.Data, label_maps: Sequence[Sequence[str]]
+) -> Any:
+    """Returns the shapes of `fresh_params`; nothing is computed."""
+    fresh = functools.partial(fresh_params, objective, data, label_maps)
+    return jax.eval_shape(fresh, jax.random.key(0))
+
+
+def empty_clip(data: config.Data) -> UInt8[Array, "1 T H W 3"]:
+    """Returns a batch of one empty clip, from which parameters take their shapes."""
+    return jnp.zeros((1, data.frames, data.image_size, data.image_size, 3), jnp.uint8)
 
 
 def build(

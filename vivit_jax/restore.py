@@ -17,6 +17,7 @@ from vivit_jax import config, pretrained, recipe
 from vivit_jax.checkpoint import Checkpoints, locate
 from vivit_jax.data.labels import read_label_maps
 from vivit_jax.models.lora import fold
+from vivit_jax.pretrained.found import Pretrained
 from vivit_jax.trees import as_tree, by_path
 
 
@@ -35,7 +36,7 @@ class Saved(NamedTuple):
     experiment: config.Experiment
     workdir: pathlib.Path | None = None
     step: int = 0
-    published: pretrained.Pretrained | None = None
+    published: Pretrained | None = None
 
     @property
     def weights(self) -> str:
@@ -117,13 +118,13 @@ def read_arrays(saved: Saved, part: str = "") -> tuple[Mapping[str, np.ndarray],
     return fold(read, saved.experiment.model.get("lora_alpha", 0.0)), left
 
 
-def to_publish(saved: Saved) -> pretrained.Pretrained:
+def to_publish(saved: Saved) -> Pretrained:
     """Returns what a run has saved as a model that can be written in another form."""
     if saved.published is not None:
         return saved.published
     params = dict(read_arrays(saved)[0])
     experiment = without_lora(saved.experiment)
-    return pretrained.Pretrained(saved.where, experiment, saved.label_maps(), params, [])
+    return Pretrained(saved.where, experiment, saved.label_maps(), params, [])
 
 
 def without_lora(experiment: config.Experiment) -> config.Experiment:
@@ -139,11 +140,6 @@ def read_encoder(saved: Saved, place: jax.sharding.Sharding) -> tuple[nn.Module,
       place: where each parameter goes.
     """
     encoder = recipe.build(recipe.MODELS, saved.experiment.model, "config.model")
-    init = jax.eval_shape(encoder.init, jax.random.key(0), clip_of(saved.experiment.data))
+    clip = recipe.empty_clip(saved.experiment.data)
+    init = jax.eval_shape(encoder.init, jax.random.key(0), clip)
     return encoder, read_params(saved, {"encoder": init["params"]}, place)["encoder"]
-
-
-def clip_of(data: config.Data) -> jax.ShapeDtypeStruct:
-    """Returns the shape of one clip, as a batch."""
-    shape = (1, data.frames, data.image_size, data.image_size, 3)
-    return jax.ShapeDtypeStruct(shape, np.uint8)

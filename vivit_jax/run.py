@@ -9,7 +9,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from clu import parameter_overview
 
 from vivit_jax import config, fitting, freeze, optim, recipe, sharding, transfer
@@ -114,7 +113,7 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
         *(steps, steps * data.batch_size / len(sources.train)),
         *(data.batch_size, data.batch_size * data.repeats, options.learning_rate),
     )
-    fresh = functools.partial(fresh_params, objective, a_clip(sources, data))
+    fresh = functools.partial(recipe.fresh_params, objective, data, sources.label_maps)
     params = jax.eval_shape(fresh, jax.random.key(0))
     optimizer = optim.make_optimizer(options, schedule, params, steps)
     frozen = freeze.frozen_of(options.freeze, by_path(params))
@@ -189,20 +188,6 @@ def build_objective(experiment: config.Experiment, sources: Sources) -> nn.Modul
             "another objective, such as 'classify'."
         )
     return objective
-
-
-def a_clip(sources: Sources, data: config.Data) -> Mapping[str, jax.Array]:
-    """Returns a batch of one empty clip, from which parameters take their shapes."""
-    return {
-        "video": jnp.zeros((1, data.frames, data.image_size, data.image_size, 3), jnp.uint8),
-        "label": jnp.zeros((1, *label_shape(sources, data)), jnp.int32),
-        "valid": jnp.ones(1, bool),
-    }
-
-
-def fresh_params(objective: nn.Module, clip: Mapping[str, jax.Array], key: jax.Array) -> Any:
-    """Returns the parameters that an objective begins with."""
-    return objective.init({"params": key, "mask": key}, clip)["params"]
 
 
 def tell_sizes(state: TrainState, frozen: frozenset[str]) -> None:
@@ -345,13 +330,6 @@ def find_best(evaluators: Sequence[Evaluator], wanted: str) -> str:
     if wanted:
         choose("config.eval.best", wanted, known)
     return wanted or next(iter(known), "")
-
-
-def label_shape(sources: Sources, data: config.Data) -> tuple[int, ...]:
-    """Returns the shape of one video's label; see data/pipeline.py."""
-    heads = len(sources.label_maps)
-    many = len(sources.label_map)
-    return {"single": (), "heads": (heads,), "multi": (many,), "none": (0,)}[data.labels]
 
 
 def _placed(shape: jax.ShapeDtypeStruct, place: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:

@@ -17,17 +17,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from vivit_jax import pretrained
 from vivit_jax.errors import InputError
 from vivit_jax.terminal import run, speak
 
 if TYPE_CHECKING:  # JAX takes long to import, and --help needs none of it
-    from vivit_jax.pretrained import Pretrained
+    from vivit_jax.pretrained.found import Pretrained
 
 
 def main() -> int:
     """Runs the command; returns its exit code."""
-    from vivit_jax import pretrained
-
     families = [f"  {name}:PATH  {family.what}" for name, family in pretrained.FAMILIES.items()]
     parser = argparse.ArgumentParser(
         prog="python -m vivit_jax.pretrained",
@@ -53,8 +52,6 @@ def main() -> int:
 
 def show(source: str) -> int:
     """Prints what a source holds; returns the exit code."""
-    from vivit_jax import pretrained
-
     print(describe(pretrained.read(source)))
     return 0
 
@@ -82,7 +79,7 @@ def describe(found: "Pretrained") -> str:
 
 def bring_in(source: str, out: pathlib.Path) -> int:
     """Makes a workdir of a source; returns the exit code."""
-    from vivit_jax import config, pretrained
+    from vivit_jax import config
     from vivit_jax.checkpoint import Checkpoints
     from vivit_jax.data.labels import keep_label_maps
     from vivit_jax.trees import as_tree

@@ -93,24 +93,13 @@ def translate(found: Found) -> Pretrained:
     )
     experiment = config.parse(sections.to_dict())
     objective = recipe.build_objective(experiment, found.label_maps)
-    shapes = shapes_of(objective, experiment.data)
+    wanted = recipe.param_shapes(objective, experiment.data, found.label_maps)
+    shapes = {path: leaf.shape for path, leaf in by_path(wanted).items()}
     params, account = to_ours(
         found.rules, found.arrays, shapes, found.sizes, found.left, found.where
     )
     notes = [f"  note     {note}" for note in found.notes]
     return Pretrained(found.where, experiment, found.label_maps, params, [*account, *notes])
-
-
-def shapes_of(objective: nn.Module, data: config.Data) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of an objective's parameters by path; nothing is computed."""
-    clip = {
-        "video": jnp.zeros((1, data.frames, data.image_size, data.image_size, 3), jnp.uint8),
-        "label": jnp.zeros((1, len(getattr(objective, "class_splits", ()))), jnp.int32),
-        "valid": jnp.ones(1, bool),
-    }
-    keys = {"params": jax.random.key(0), "mask": jax.random.key(0)}
-    params: Any = jax.eval_shape(objective.init, keys, clip)["params"]
-    return {path: leaf.shape for path, leaf in by_path(params).items()}
 
 
 def numbered(classes: int) -> tuple[str, ...]:
