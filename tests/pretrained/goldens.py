@@ -9,9 +9,8 @@ around 1. The tests that use a golden tell what was called. All were made on 202
 
 import pathlib
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+from peers import difference, logits, run
 
 from vivit_jax import pretrained
 from vivit_jax.objectives.masked_pixels import Drawn
@@ -31,12 +30,11 @@ def compare(family, name):
     with np.load(FOLDER / f"{name}.npz") as file:
         golden = dict(file)
     mean, std = (np.float32(x) for x in (objective.encoder.mean, objective.encoder.std))
-    video = jnp.asarray((golden["video"] / np.float32(255) - mean) / std)
+    video = (golden["video"] / np.float32(255) - mean) / std
     if "logits" in golden:
-        run = jax.jit(lambda p, v: objective.apply({"params": p}, {"video": v}, method="predict"))
-        return float(np.abs(run(params, video) - golden["logits"]).max()), found
+        return difference(logits(objective, params, video), golden["logits"]), found
     visible, decoded = golden["visible"], golden["decoded"]
     seen = [np.isin(at, own) for at, own in zip(decoded, visible, strict=True)]
-    drawn = jax.tree.map(jnp.asarray, Drawn(visible, decoded, 1.0 - np.stack(seen)))
-    run = jax.jit(lambda p, v: objective.apply({"params": p}, v, drawn, method="losses"))
-    return abs(float(run(params, video).mean()) - float(golden["loss"])), found
+    drawn = Drawn(visible, decoded, 1.0 - np.stack(seen).astype(np.float32))
+    losses = run(objective, params, video, drawn, method="losses")
+    return difference(losses.mean(), golden["loss"]), found

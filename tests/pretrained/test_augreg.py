@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from peers import MOST, difference
+from peers import MOST, difference, equal, logits
 
 from vivit_jax import pretrained, recipe, transfer
 from vivit_jax.errors import InputError
@@ -55,11 +55,7 @@ def test_a_picture_is_a_clip_of_one_frame_and_gives_the_same_logits(kind, shape)
     found = read(golden(kind, shape))
     data = found.experiment.data
     assert (data.frames, data.image_size) == (1, SIDES[shape])
-    objective, params = found.build()
-    video = outputs[f"{shape}/image"][:, None]
-    ours = jax.jit(lambda p, v: objective.apply({"params": p}, {"video": v}, method="predict"))(
-        params, video
-    )
+    ours = logits(*found.build(), outputs[f"{shape}/image"][:, None])
     assert difference(ours, outputs[f"{shape}/{kind}"]) < MOST
 
 
@@ -73,9 +69,7 @@ def test_every_prefix_and_age_of_names_gives_the_same(prefix, position, tmp_path
     beside = {"opt/state/step": np.asarray(3)} if prefix else {}
     named = {f"{prefix}{name}": array for name, array in arrays.items()}
     found = read(written(tmp_path / "file.npz", {**named, **beside}))
-    assert found.params.keys() == want.keys()
-    for name, value in want.items():
-        np.testing.assert_array_equal(found.params[name], value)
+    assert equal(found.params, want)
     assert any("1 arrays beside" in line for line in found.account) == bool(prefix)
 
 
@@ -116,9 +110,7 @@ def test_of_a_head_that_we_do_not_have_the_encoder_is_left(part, tmp_path):
         arrays = {name: x for name, x in arrays.items() if not name.startswith("head/")}
     found = read(written(tmp_path / "file.npz", arrays))
     assert found.experiment.objective["name"] == "encode"
-    assert found.params.keys() == encoder.keys()
-    for name, value in encoder.items():
-        np.testing.assert_array_equal(found.params[name], value)
+    assert equal(found.params, encoder)
     account = "\n".join(found.account)
     assert not part or f"left     {part}" in account
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from peers import MOST, difference
+from peers import MOST, difference, logits
 
 from vivit_jax import pretrained
 from vivit_jax.errors import InputError
@@ -65,10 +65,7 @@ def test_pretraining_gives_av_maes_pixels_loss_and_features(shape):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_fine_tuned_model_gives_av_maes_logits(shape):
     outputs = np.load(GOLDEN / "av_mae.npz")
-    objective, params = pretrained.load(source("finetune", shape))
-    ours = jax.jit(lambda p, v: objective.apply({"params": p}, {"video": v}, method="predict"))(
-        params, outputs[f"{shape}/video"]
-    )
+    ours = logits(*pretrained.load(source("finetune", shape)), outputs[f"{shape}/video"])
     assert difference(ours, outputs[f"{shape}/logits"]) < MOST
 
 

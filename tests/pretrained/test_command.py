@@ -3,9 +3,9 @@
 import json
 import sys
 
-import jax
 import numpy as np
 import pytest
+from peers import equal, logits
 from tiny import experiment, noise_video
 
 from vivit_jax import predict, pretrained, restore, terminal, train
@@ -14,6 +14,11 @@ from vivit_jax.pretrained import __main__ as command
 from vivit_jax.trees import by_path
 
 NAMES = ["jump", "run", "walk"]
+OPTIONS = {  # of every run here, so that each program is compiled once
+    "model": {"attention": "factorised_encoder", "temporal_depth": 1},
+    "optim": {"average": 0.5},
+    "train": {"steps": 1, "evaluate": False},
+}
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +32,7 @@ def videos(tmp_path_factory):
 @pytest.fixture(scope="module")
 def workdir(videos, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    options = {"optim": {"average": 0.5}, "model": {"attention": "factorised_encoder"}}
-    train.run(experiment(data={"root": str(videos)}, **options), folder)
+    train.run(experiment(data={"root": str(videos)}, **OPTIONS), folder)
     return folder
 
 
@@ -60,22 +64,15 @@ def arrays_of(source):
 def test_a_file_and_what_is_made_of_it_hold_the_run_s_average_bit_for_bit(workdir, file, brought):
     expected = arrays_of(workdir)
     for source in (f"safetensors:{file}", brought):
-        found = arrays_of(source)
-        assert found.keys() == expected.keys()
-        for path, value in expected.items():
-            np.testing.assert_array_equal(found[path], value)
+        assert equal(arrays_of(source), expected)
 
 
 def test_load_gives_the_logits_of_the_run(workdir, file):
     video = np.random.default_rng(0).integers(0, 256, (2, 4, 16, 16, 3), np.uint8)
-    objective, params = pretrained.load(f"safetensors:{file}")
-    logits = objective.apply(
-        {"params": params}, {"video": jax.numpy.asarray(video)}, method="predict"
-    )
-    assert logits.shape == (2, 3)
-    _, own = restore.to_publish(restore.find(str(workdir))).build()
-    again = objective.apply({"params": own}, {"video": jax.numpy.asarray(video)}, method="predict")
-    np.testing.assert_array_equal(logits, again)
+    found = logits(*pretrained.load(f"safetensors:{file}"), video)
+    assert found.shape == (2, 3)
+    own = logits(*restore.to_publish(restore.find(str(workdir))).build(), video)
+    np.testing.assert_array_equal(found, own)
 
 
 def test_predict_says_the_same_by_the_run_the_file_and_the_import(
@@ -91,19 +88,18 @@ def test_predict_says_the_same_by_the_run_the_file_and_the_import(
 
 
 def test_an_import_is_evaluated_and_not_trained(workdir, brought, videos, tmp_path):
-    options = {"data": {"root": str(videos)}, "model": {"attention": "factorised_encoder"}}
-    results = train.run(experiment(**options, train={"steps": 0}), brought)
+    options = {**OPTIONS, "data": {"root": str(videos)}}
+    alone = {**options, "optim": {}, "train": {"steps": 0}}  # an import has no average of weights
+    results = train.run(experiment(**alone), brought)
     assert results["videos"] == 3
     with pytest.raises(InputError, match=f"holds imported weights alone.*init_from={brought}"):
         train.run(experiment(**options), brought)
 
 
 def test_training_starts_from_a_file(file, videos, tmp_path, caplog):
-    options = {"data": {"root": str(videos)}, "model": {"attention": "factorised_encoder"}}
+    options = {**OPTIONS, "data": {"root": str(videos)}, "init_from": f"safetensors:{file}"}
     with caplog.at_level("INFO"):
-        train.run(
-            experiment(**options, init_from=f"safetensors:{file}", train={"steps": 1}), tmp_path
-        )
+        train.run(experiment(**options), tmp_path)
     assert f"Starts from safetensors:{file}" in caplog.text
 
 

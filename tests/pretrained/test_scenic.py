@@ -11,10 +11,9 @@ are these trees in another place, since no optimiser of flax's own is left to wr
 import pathlib
 
 import flax.serialization
-import jax
 import numpy as np
 import pytest
-from peers import MOST, difference
+from peers import MOST, difference, equal, logits
 
 from vivit_jax import pretrained
 from vivit_jax.errors import InputError
@@ -58,11 +57,7 @@ def refusal(path):
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_classifier_gives_scenics_logits(kind, shape):
     outputs = np.load(GOLDEN / "scenic.npz")
-    objective, params = pretrained.load(f"scenic:{golden(kind, shape)}")
-    video = outputs[f"{shape}/video"]
-    ours = jax.jit(lambda p, v: objective.apply({"params": p}, {"video": v}, method="predict"))(
-        params, video
-    )
+    ours = logits(*pretrained.load(f"scenic:{golden(kind, shape)}"), outputs[f"{shape}/video"])
     assert difference(ours, outputs[f"{shape}/{kind}"]) < MOST
 
 
@@ -105,10 +100,7 @@ def test_every_era_of_a_checkpoint_and_a_folder_of_them_give_the_same(tmp_path):
         written(tmp_path / "folder" / "checkpoint_10", {"params": params}).parent,
     ]
     for path in files:
-        found = pretrained.read(f"scenic:{path}").params
-        assert found.keys() == want.keys()
-        for name, value in want.items():
-            np.testing.assert_array_equal(found[name], value)
+        assert equal(pretrained.read(f"scenic:{path}").params, want)
 
 
 def test_epic_kitchens_head_becomes_two_with_the_nouns_first(tmp_path):
@@ -153,9 +145,7 @@ def test_an_image_model_is_one_of_clips_of_one_frame(tmp_path):
     assert found.experiment.model["attention"] == "joint"
     assert (found.experiment.data.frames, found.experiment.data.image_size) == (1, 8)
     want = pretrained.read(f"augreg:{GOLDEN / 'augreg_vit_wide.npz'}").params
-    assert found.params.keys() == want.keys()
-    for name, value in want.items():
-        np.testing.assert_array_equal(found.params[name], value)
+    assert equal(found.params, want)
 
 
 def test_mean_over_slots_without_a_temporal_encoder(tmp_path):

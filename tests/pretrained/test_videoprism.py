@@ -10,13 +10,11 @@ of "deep" and "wide" also one of more frames and fewer pixels from default_rng(8
 code interpolates its positions. Of "lvt" and "vc" the features are `spatiotemporal_features`.
 """
 
-import functools
 import pathlib
 
-import jax
 import numpy as np
 import pytest
-from peers import MOST, difference
+from peers import MOST, difference, features
 
 from vivit_jax import pretrained, transfer
 from vivit_jax.errors import InputError
@@ -38,16 +36,11 @@ def golden(name):
     return f"videoprism:{GOLDEN / f'videoprism_{name}.npz'}", features
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def encode(encoder, params, video):
-    return encoder.apply({"params": params["encoder"]}, video)
-
-
 @pytest.mark.parametrize("shape", FIELDS)
 def test_an_encoder_gives_the_same_embeddings_as_a_row_for_each_place(shape):
     source, given = golden(shape)
     objective, params = pretrained.load(source)
-    found = encode(objective.encoder, params, given["video"])
+    found = features(objective, params, given["video"])
     assert difference(found.tokens, given["embeddings"]) < MOST
     assert difference(found.summary, given["embeddings"].mean(axis=1)) < MOST
     assert {name: getattr(objective.encoder, name) for name in FIELDS[shape]} == FIELDS[shape]
@@ -56,24 +49,23 @@ def test_an_encoder_gives_the_same_embeddings_as_a_row_for_each_place(shape):
 @pytest.mark.parametrize("shape", FIELDS)
 def test_a_clip_of_another_size_gets_the_positions_that_theirs_gets(shape):
     source, given = golden(shape)
-    encoder = pretrained.load(source)[0].encoder
+    objective = pretrained.load(source)[0]
     video = given["other_video"]
     read = transfer.read_source(source)
-    axes = encoder.grid(*video.shape[1:4])
+    axes = objective.encoder.grid(*video.shape[1:4])
     target = {path: array.shape for path, array in read.params.items()}
     for stack, rows in (("space", axes[1] * axes[2]), ("time", axes[0])):
-        target[f"encoder/{stack}/position"] = (1, rows, encoder.width)
+        target[f"encoder/{stack}/position"] = (1, rows, objective.encoder.width)
     values, account = fit(read, target, axes, read.model)
     assert sum("resized" in line for line in account) == 2
-    found = encode(encoder, as_tree(values), video).tokens
+    found = features(objective, as_tree(values), video).tokens
     assert difference(found, given["other_embeddings"]) < MOST
 
 
 @pytest.mark.parametrize("name", ["lvt", "vc"])
 def test_of_larger_models_the_video_encoder_is_read_and_the_rest_told(name):
     source, given = golden(name)
-    objective, params = pretrained.load(source)
-    found = encode(objective.encoder, params, given["video"]).tokens
+    found = features(*pretrained.load(source), given["video"]).tokens
     assert difference(found, given["embeddings"]) < MOST
     account = "\n".join(pretrained.read(source).account)
     part, why = {

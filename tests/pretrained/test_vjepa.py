@@ -16,11 +16,10 @@ the L1 distance to the layer-normalised `tokens`.
 
 import pathlib
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from peers import MOST, difference
+from peers import MOST, difference, run
 
 from vivit_jax import pretrained
 from vivit_jax.errors import InputError
@@ -57,12 +56,11 @@ def masks(golden):
 @pytest.mark.parametrize("name", CASES)
 def test_tokens_predictions_and_loss_are_the_originals(name, read):
     found = read(name)
-    objective, params = found.build()
     with np.load(GOLDEN / f"{name}.npz") as file:
         golden = dict(file)
-    video, drawn = jnp.asarray(golden["video"]), masks(golden)
+    (objective, params), drawn = found.build(), masks(golden)
 
-    def run(module, params, video):
+    def everything(module, params, video):
         token = 0 if module.shared_mask_token else 1
         axes = module.encoder.grid(*video.shape[1:4])
         seen = module.encoder(video, drawn[1].visible).tokens
@@ -70,7 +68,7 @@ def test_tokens_predictions_and_loss_are_the_originals(name, read):
         loss = module.losses(video, drawn, params["encoder"]).mean()
         return module.encoder(video).tokens, predicted, loss
 
-    ours = jax.jit(lambda p, v: objective.apply({"params": p}, p, v, method=run))(params, video)
+    ours = run(objective, params, params, golden["video"], method=everything)
     theirs = [golden[x] for x in ("tokens", "predicted_1", "loss")]
     assert max(difference(x, y) for x, y in zip(ours, theirs, strict=True)) < MOST
 
