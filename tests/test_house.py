@@ -10,6 +10,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "vivit_jax"
 FLOORS = (  # each part imports its own floor and those below
     {"errors", "trees"},
+    {"meeting"},
     {"config", "options", "hardware", "layout", "sharding", "metrics"}
     | {"checkpoint", "processes", "host_tensorflow"},
     {"data", "models", "optim", "freeze", "fitting", "report", "film", "feed", "terminal"}

@@ -1,7 +1,7 @@
 import pytest
 
 from vivit_jax.errors import InputError
-from vivit_jax.processes import how_to_join
+from vivit_jax.processes import agree, barrier, first_alone, how_to_join, leave
 
 EXPLICIT = {
     "JAX_COORDINATOR_ADDRESS": "host0:1234",
@@ -45,11 +45,28 @@ def test_an_explicit_address_comes_first():
     }
 
 
+def test_a_pod_of_an_indexed_job_has_its_number_already():
+    pod = {**EXPLICIT, "JAX_PROCESS_ID": "", "JOB_COMPLETION_INDEX": "2"}
+    found = how_to_join(pod)
+    assert found is not None
+    assert found["process_id"] == 2
+    assert how_to_join({**pod, **EXPLICIT}) == how_to_join(EXPLICIT)
+    assert how_to_join({"JOB_COMPLETION_INDEX": "2"}) is None
+
+
+def test_one_process_agrees_with_itself_and_waits_for_nobody():
+    barrier("here")
+    agree("anything", {"config": {"seed": 1}})
+    assert first_alone("made", lambda: "a thing") == "a thing"
+    assert leave(2) == 2
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         ({"JAX_PROCESS_ID": ""}, "is set, so set JAX_PROCESS_ID too"),
         ({"JAX_PROCESS_ID": "", "JAX_NUM_PROCESSES": ""}, "JAX_NUM_PROCESSES and JAX_PROCESS_ID"),
+        ({"JAX_COORDINATOR_ADDRESS": "host0"}, "'host0'; expected HOST:PORT"),
         ({"JAX_PROCESS_ID": "first"}, "JAX_PROCESS_ID.*'first'"),
         ({"JAX_PROCESS_ID": "4"}, "JAX_PROCESS_ID = 4; expected 0 to 3"),
         ({"JAX_PROCESS_ID": "-1"}, "JAX_PROCESS_ID = -1; expected 0 to 3"),

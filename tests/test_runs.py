@@ -1,10 +1,9 @@
-"""Runs as a user starts them: real processes, killed or side by side."""
+"""Runs as a user starts them: real processes, and killed ones."""
 
 import os
 import pathlib
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from vivit_jax import metrics
-from vivit_jax.data.synthetic import SPLITS, Split, encode_motions
+from vivit_jax.data.synthetic import encode_motions
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -45,56 +44,6 @@ def saved(workdir, step):
     with ocp.PyTreeCheckpointer() as checkpointer:
         state = checkpointer.restore(workdir / "checkpoints" / str(step) / "default")
     return jax.device_get(state["params"])
-
-
-def test_two_processes_train_and_evaluate_as_one(tmp_path):
-    few = {
-        name: Split(videos, SPLITS[name].speeds, SPLITS[name].curves)
-        for name, videos in (("train", 2), ("val", 1))
-    }
-    root = encode_motions(tmp_path, few)
-    sections = {
-        "data": {"root": root, "batch_size": 8, "workers": 1, "frames": 8, "image_size": 16},
-        "model": {"width": 32, "depth": 1, "temporal_depth": 1, "heads": 2, "mlp_dim": 64},
-        "train": {"steps": 3, "log_every": 1},
-        "eval": {"clips": 1, "batch_size": 6},  # 8 videos: the last batch is not full
-    }
-    options = [
-        f"--config.{section}.{name}={value}"
-        for section, values in sections.items()
-        for name, value in values.items()
-    ]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    pair = [
-        start(
-            tmp_path / "two",
-            *options,
-            environment={
-                "JAX_COORDINATOR_ADDRESS": address,
-                "JAX_NUM_PROCESSES": "2",
-                "JAX_PROCESS_ID": str(i),
-            },
-        )
-        for i in range(2)
-    ]
-    for process in pair:
-        finish(process)
-    finish(start(tmp_path / "one", *options))
-    two, one = curve(tmp_path / "two"), curve(tmp_path / "one")
-    assert len(two) == len(one) == 4  # written once
-    for a, b in zip(two, one, strict=True):
-        assert a.keys() == b.keys()
-        for name, value in a.items():
-            assert value == (value if isinstance(value, str) else pytest.approx(b[name], rel=1e-4))
-    assert two[-1]["videos"] == 8
-    videos = [
-        sorted(row.split(",")[0] for row in (path / "videos.csv").read_text().splitlines()[1:])
-        for path in (tmp_path / name / "evaluation/00000003-eval" for name in ("one", "two"))
-    ]
-    assert videos[0] == videos[1]
-    assert len(set(videos[0])) == 8
 
 
 @pytest.fixture(scope="module")

@@ -30,12 +30,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from vivit_jax import processes
 from vivit_jax.data.folders import refuse_none, videos_below
 from vivit_jax.data.lists import read_list
 from vivit_jax.data.sources import Example, Listed
 from vivit_jax.errors import InputError
 from vivit_jax.metrics import Progress
-from vivit_jax.processes import join
 from vivit_jax.report import replacing, write_csv
 from vivit_jax.terminal import run, speak
 
@@ -102,7 +102,8 @@ def extract(arguments: argparse.Namespace) -> int:
     Raises:
       InputError: something that was given cannot be used.
     """
-    join()
+    processes.join()
+    processes.agree_on_command({"argument": vars(arguments)})
     import jax
 
     from vivit_jax import config, restore, sharding
@@ -130,6 +131,9 @@ def extract(arguments: argparse.Namespace) -> int:
     agree(out.absolute() / ABOUT, about, write=first_process)
 
     missing = [video for video in videos if not (out / video.file).exists()]
+    names = hashlib.blake2b("\n".join(video.file for video in missing).encode(), digest_size=8)
+    left = {"videos without features": len(missing), "digest of their names": names.hexdigest()}
+    processes.agree("the videos", left)
     try:
         if missing:
             mesh = sharding.make_mesh(config.Mesh())  # whatever the run's was
@@ -143,6 +147,7 @@ def extract(arguments: argparse.Namespace) -> int:
     finally:
         if first_process:
             write_index(out / INDEX, [v for v in videos if (out / v.file).exists()])
+    processes.barrier("end")  # the first still wrote
     return tell(videos, out) if first_process else 0
 
 

@@ -10,6 +10,7 @@ cannot be used.
 
 import argparse
 import ast
+import dataclasses
 import importlib.machinery
 import importlib.util
 import os
@@ -23,7 +24,7 @@ from typing import Any
 from vivit_jax import config
 from vivit_jax.errors import InputError
 from vivit_jax.options import describe, unknown
-from vivit_jax.processes import join
+from vivit_jax.processes import agree_on_command, join
 from vivit_jax.terminal import run, speak
 
 
@@ -31,6 +32,7 @@ def main() -> int:
     """Runs the command; returns its exit code."""
     experiment, workdir = parse(sys.argv[1:])
     join()
+    agree_on_command({"config": dataclasses.asdict(experiment)})
     import jax
 
     from vivit_jax import clock, train

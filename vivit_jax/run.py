@@ -11,10 +11,10 @@ import flax.linen as nn
 import jax
 from clu import parameter_overview
 
-from vivit_jax import config, fitting, freeze, optim, recipe, sharding, transfer
+from vivit_jax import config, fitting, freeze, optim, processes, recipe, sharding, transfer
 from vivit_jax.data.catalog import find_dataset
 from vivit_jax.data.pipeline import eval_views, train_views
-from vivit_jax.data.sources import Sources, open_sources
+from vivit_jax.data.sources import Sources, fingerprint, open_sources
 from vivit_jax.errors import InputError
 from vivit_jax.evals import EVALUATORS, USUAL
 from vivit_jax.evals.base import Evaluator
@@ -166,6 +166,32 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
     )
 
 
+def check_processes(run: Run) -> None:
+    """Refuses processes that would not give parts of one batch.
+
+    Raises:
+      InputError: a video's clips would fall to two processes, or the processes have another
+        workdir, other videos or other devices than the first.
+    """
+    data, videos = run.experiment.data, run.sources
+    sharding.rows_of(run.mesh, data.batch_size, data.repeats)
+    if jax.process_count() == 1:
+        return
+    processes.check_shared(run.workdir)
+    processes.agree(
+        "the devices and the videos",
+        {
+            "devices": jax.local_device_count(),
+            "device": jax.local_devices()[0].device_kind,
+            "data.root": {
+                "training": fingerprint(videos.train),
+                "held out": fingerprint(videos.eval),
+            },
+            "classes": videos.label_maps,
+        },
+    )
+
+
 def build_objective(experiment: config.Experiment, sources: Sources) -> nn.Module:
     """Returns the objective, which can learn from clips of this size and by this optimiser.
 
@@ -270,7 +296,8 @@ def open_videos(
     dataset = find_dataset(experiment.data.dataset)
     data, augment = experiment.data, experiment.augment
     if dataset.prepare and not data.root:
-        data = dataclasses.replace(data, root=str(dataset.prepare(workdir)))
+        root = processes.first_alone("videos", functools.partial(dataset.prepare, workdir))
+        data = dataclasses.replace(data, root=str(root))
     if dataset.directional and augment.flip and not augment.flip_directional:
         log.info("augment.flip is off: in %s a label can mean a direction.", data.dataset)
         augment = dataclasses.replace(augment, flip=0.0)

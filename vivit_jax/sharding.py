@@ -8,7 +8,7 @@ import functools
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -39,6 +39,19 @@ RULES: tuple[Rule, ...] = (  # the first that a path ends in; axes of the array,
     (r"(decoder|predictor)/(embed|out)/kernel", P("fsdp", None)),  # [D width], [width out]
     (r"position(_space|_time)?", P("fsdp")),  # [1 N D]
 )  # everything else is small, and whole on every device
+
+
+class Rows(NamedTuple):
+    """Which videos of every batch this process gives, by their numbers in the batch, rising.
+
+    Attributes:
+      given: what its devices hold; where an axis that splits no batch spans processes, several of
+        them give the same.
+      counted: those of them that no process before it gives: over all processes, each is once.
+    """
+
+    given: np.ndarray
+    counted: np.ndarray
 
 
 def make_mesh(sizes: config.Mesh) -> jax.sharding.Mesh:
@@ -221,10 +234,48 @@ def batch_parts(mesh: jax.sharding.Mesh) -> int:
     return math.prod(mesh.shape[axis] for axis in BATCH)
 
 
+def rows_of(mesh: jax.sharding.Mesh, videos: int, clips: int = 1) -> Rows:
+    """Returns the rows of a batch that this process gives, wherever its devices stand in the mesh.
+
+    Args:
+      mesh: the devices.
+      videos: in the batch.
+      clips: of a video, which stand side by side in the batch; one process gives them all.
+
+    Raises:
+      InputError: a process would give a part of a video's clips.
+    """
+    count, held = videos * clips, {}
+    for device, (part,) in batch_sharding(mesh).devices_indices_map((count,)).items():
+        held.setdefault(device.process_index, set()).add(part.indices(count)[:2])
+    given = {}
+    for process, runs in sorted(held.items()):
+        rows = np.concatenate([np.arange(*run) for run in sorted(runs)])
+        given[process] = np.unique(rows // clips)
+        if len(given[process]) * clips != len(rows):
+            raise InputError(
+                f"Process {process} would give {len(rows)} of the {count} clips of a batch, and "
+                f"the {clips} clips of a video belong together: expected config.data.batch_size = "
+                f"{videos} to be a multiple of {batch_parts(mesh)}, or config.data.repeats = 1."
+            )
+    own = given[jax.process_index()]
+    before = [rows for process, rows in given.items() if process < jax.process_index()]
+    return Rows(own, np.setdiff1d(own, np.concatenate([*before, own[:0]])))
+
+
 def to_devices(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
-    """Returns the global batch of which every host gives its share."""
-    sharding = batch_sharding(mesh)
-    return {
-        name: jax.make_array_from_process_local_data(sharding, value)
-        for name, value in batch.items()
-    }
+    """Returns the global batch, of which every process gives its rows; see `rows_of`."""
+    sharding, parts = batch_sharding(mesh), batch_parts(mesh)
+    held = rows_of(mesh, parts).given
+
+    def place(value: np.ndarray) -> jax.Array:
+        size = len(value) // len(held)
+
+        def part(index: Any) -> np.ndarray:
+            first = np.searchsorted(held, (index[0].start or 0) // size) * size
+            return value[first : first + size]
+
+        shape = (size * parts, *value.shape[1:])
+        return jax.make_array_from_callback(shape, sharding, part)
+
+    return {name: place(value) for name, value in batch.items()}

@@ -3,11 +3,13 @@
 import logging
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 
 from absl import logging as absl_logging
 
 from vivit_jax.errors import InputError
+from vivit_jax.processes import leave
 
 
 def speak(first_process: bool) -> None:
@@ -22,7 +24,7 @@ def speak(first_process: bool) -> None:
 
 
 def run(main: Callable[[], int]) -> int:
-    """Returns main's exit code, or 2 and says why where something given cannot be used.
+    """Returns main's exit code; 2 and why where something given cannot be used; 1 for a fault.
 
     Ctrl-C and a closed pipe end the process without a traceback.
     """
@@ -32,9 +34,12 @@ def run(main: Callable[[], int]) -> int:
         return main()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return leave(2)
     except (KeyboardInterrupt, BrokenPipeError) as stop:
         number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGPIPE
         signal.signal(number, signal.SIG_DFL)  # so a shell's loop ends too, and no library's
         signal.raise_signal(number)  # threads crash an interpreter that is ending
         return 128 + number
+    except Exception:
+        traceback.print_exc()
+        return leave(1)

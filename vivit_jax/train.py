@@ -22,7 +22,7 @@ from typing import Any
 
 import jax
 
-from vivit_jax import config, report, sharding
+from vivit_jax import config, processes, report, sharding
 from vivit_jax.checkpoint import Checkpoints
 from vivit_jax.clock import TIME, Clock, add_up, table
 from vivit_jax.data.augment import make_augment
@@ -33,7 +33,7 @@ from vivit_jax.feed import Feed, feed
 from vivit_jax.metrics import METRICS, RESULTS, Writer, read_lines
 from vivit_jax.optim import make_average
 from vivit_jax.profiler import FOLDER, Profiler
-from vivit_jax.run import Run, check_workdir, prepare
+from vivit_jax.run import Run, check_processes, check_workdir, prepare
 from vivit_jax.step_log import StepLog
 from vivit_jax.train_step import TrainState, train_step
 
@@ -57,13 +57,17 @@ def run(
     clock, workdir = clock or Clock(), workdir.resolve()
     check_workdir(experiment, workdir)
     prepared = prepare(experiment, workdir)
+    check_processes(prepared)
     if experiment.train.steps == 0:
         with Checkpoints(workdir, read_only=True) as checkpoints:
-            return evaluate_only(prepared, checkpoints)
-    if jax.process_index() == 0:
-        keep_label_maps(workdir, prepared.sources.label_maps)
-    with Checkpoints(workdir, experiment.train.keep, prepared.best) as checkpoints:
-        return train(prepared, checkpoints, experiment, clock)
+            results = evaluate_only(prepared, checkpoints)
+    else:
+        if jax.process_index() == 0:
+            keep_label_maps(workdir, prepared.sources.label_maps)
+        with Checkpoints(workdir, experiment.train.keep, prepared.best) as checkpoints:
+            results = train(prepared, checkpoints, experiment, clock)
+    processes.barrier("end")  # the first still wrote
+    return results
 
 
 def evaluate_only(run: Run, checkpoints: Checkpoints) -> Results:
@@ -79,12 +83,15 @@ def evaluate_only(run: Run, checkpoints: Checkpoints) -> Results:
             f"{checkpoints.folder} has no checkpoint to evaluate; train first, or set "
             "config.init_from to the run that has."
         )
+    processes.agree("the checkpoint", {"step": step})
     name = run.experiment.optim.weights
     if step is None:
         params = getattr(run.init(), name)
     else:
         params = checkpoints.restore(step, {name: getattr(run.state, name)})[name]
-    keep_label_maps(run.workdir, run.sources.label_maps)
+    processes.barrier("restored")
+    if jax.process_index() == 0:
+        keep_label_maps(run.workdir, run.sources.label_maps)
     with Writer(run.workdir, active=jax.process_index() == 0) as writer:
         return evaluate(run, params, step or 0, writer)
 
@@ -107,13 +114,16 @@ def train(run: Run, checkpoints: Checkpoints, given: config.Experiment, clock: C
     start = newest or 0
     if start > run.steps:
         raise InputError(f"{checkpoints.folder} is at step {start}; the run ends at {run.steps}.")
+    processes.agree("the checkpoint", {"step": start})
     first_process, more = jax.process_index() == 0, start < run.steps
     kept = clock.kept(run.workdir, start, active=first_process)
     with kept if more else contextlib.nullcontext():
         with clock.phase("restore" if start else "init"):
             state = checkpoints.restore(start, run.state) if start else run.init()
+            processes.barrier("restored")
         if first_process:
-            (run.workdir / "config.json").write_text(config.to_json(given), encoding="utf-8")
+            with report.replacing(run.workdir / "config.json") as new:
+                new.write_text(config.to_json(given), encoding="utf-8")
         with Writer(run.workdir, start, active=first_process) as writer:
             if more:
                 log.info("Training from step %d to %d.", start, run.steps)
@@ -144,14 +154,17 @@ def results_at_the_end(run: Run, state: TrainState, step: int, writer: Writer) -
 @contextlib.contextmanager
 def batches_from(run: Run, start: int) -> Iterator[Feed]:
     """Yields the training batches of the steps from `start` on; tells at the end what was bad."""
+    data = run.experiment.data
+    rows, counted = sharding.rows_of(run.mesh, data.batch_size, data.repeats)
     with train_batches(
         run.sources.train,
-        run.experiment.data,
+        data,
         seed=run.experiment.seed,
         num_outputs=len(run.sources.label_map),
         start_step=start,
+        rows=rows,
+        counted=counted,
         process_index=jax.process_index(),
-        process_count=jax.process_count(),
         workdir=run.workdir,
     ) as batches:
         with feed(batches, run.mesh) as ahead:

@@ -108,13 +108,10 @@ def test_starting_at_a_step_continues_the_straight_run(source, straight):
     assert_equal(take(source, 3, start_step=3), straight[3:])
 
 
-def test_two_hosts_share_what_one_would_see(source, straight):
-    halves = [take(source, 3, process_index=host, process_count=2) for host in (0, 1)]
-    joined = [
-        {key: np.concatenate([left[key], right[key]]) for key in left}
-        for left, right in zip(*halves, strict=True)
-    ]
-    assert_equal(joined, straight[:3])
+@pytest.mark.parametrize("rows", [(0, 1), (1, 3), (2,)])
+def test_whatever_rows_a_process_gives_are_those_of_the_whole_batch(source, straight, rows):
+    expected = [{key: value[list(rows)] for key, value in batch.items()} for batch in straight[:3]]
+    assert_equal(take(source, 3, rows=rows), expected)
 
 
 REPEATED = dataclasses.replace(DATA, repeats=3)
@@ -140,12 +137,12 @@ def test_repeats_show_the_same_moments(source):
     np.testing.assert_array_equal(clips[:, 1:], clips[:, :1].repeat(2, axis=1))
 
 
-def test_repeats_are_the_same_from_any_step_and_on_any_host(source):
+def test_repeats_are_the_same_from_any_step_and_on_any_process(source):
     whole = take(source, 4, REPEATED)
     assert_equal(take(source, 2, REPEATED, start_step=2), whole[2:])
-    halves = [take(source, 1, REPEATED, process_index=host, process_count=2) for host in (0, 1)]
+    (given,) = take(source, 1, REPEATED, rows=(1, 3))
     for key, value in whole[0].items():
-        np.testing.assert_array_equal(np.concatenate([half[0][key] for half in halves]), value)
+        np.testing.assert_array_equal(given[key], value[[3, 4, 5, 9, 10, 11]])
 
 
 def test_mixing_pairs_clips_of_different_videos(source):
@@ -185,6 +182,20 @@ def test_unreadable_videos_are_zeros_counted_and_written_down_once(spoilt, tmp_p
     ]
 
 
+def test_where_two_processes_give_a_row_one_counts_it(spoilt, tmp_path):
+    data = dataclasses.replace(DATA, max_bad=0.5, batch_size=10)
+    row = int(np.flatnonzero(epoch_order(5, 0, VIDEOS) == 3)[0])  # of the missing video
+    others = [i for i in range(10) if i != row]
+    for process, counted in enumerate((others, [row])):
+        options = {"counted": counted, "process_index": process, "workdir": tmp_path}
+        with train_batches(spoilt, data, seed=5, **options) as batches:
+            assert (~next(batches)["valid"]).sum() == 2  # both processes read it
+            assert batches.bad.seen == len(counted)
+    files = [tmp_path / name for name in ("bad_videos.jsonl", "bad_videos_1.jsonl")]
+    found = [[json.loads(line)["id"] for line in file.read_text().splitlines()] for file in files]
+    assert found == [["7.mp4"], ["3.mp4"]]
+
+
 def test_too_many_unreadable_videos_stop_training(spoilt):
     with pytest.raises(InputError, match=r"(?s)data.max_bad \(0.05\).*1  (missing|empty)"):
         take(spoilt, 6)
@@ -196,12 +207,10 @@ def test_few_unreadable_videos_do_not(spoilt):
             next(batches)
 
 
-def test_evaluation_sees_every_video_once_over_all_hosts(source):
+def test_evaluation_sees_every_video_once_over_all_processes(source):
     found, padding = [], 0
-    for host in (0, 1):
-        with eval_batches(
-            source, DATA, clips=2, crops=3, batch_size=4, process_index=host, process_count=2
-        ) as batches:
+    for rows in ((0, 3), (1, 2)):
+        with eval_batches(source, DATA, clips=2, crops=3, batch_size=4, rows=rows) as batches:
             assert len(batches) == 3
             given = list(batches)
         assert len(given) == 3
@@ -265,11 +274,6 @@ def test_options_that_cannot_be_are_refused(source):
             train_batches(source, dataclasses.replace(DATA, **wrong), seed=0),
         ):
             pass
-    with (
-        pytest.raises(InputError, match="cannot be shared by 3 hosts"),
-        train_batches(source, DATA, seed=0, process_count=3),
-    ):
-        pass
 
 
 @pytest.mark.parametrize("error", ["ValueError('stop here')", "KeyboardInterrupt"])

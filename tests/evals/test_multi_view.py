@@ -112,19 +112,12 @@ def test_average_of_logits_is_the_softmax_of_their_mean(source, params, logits, 
 
 
 def test_two_processes_together_see_what_one_does(spoilt):
-    def batches(process_index, process_count):
-        with eval_batches(
-            spoilt,
-            EXPERIMENT.data,
-            clips=2,
-            crops=1,
-            batch_size=4,
-            process_index=process_index,
-            process_count=process_count,
-        ) as found:
+    def batches(rows):
+        options = {"clips": 2, "crops": 1, "batch_size": 4, "rows": rows}
+        with eval_batches(spoilt, EXPERIMENT.data, **options) as found:
             return list(found)
 
-    one, halves = batches(0, 1), [batches(i, 2) for i in (0, 1)]
+    one, halves = batches(None), [batches(rows) for rows in ((0, 1), (2, 3))]
     assert [len(half) for half in halves] == [len(one)] * 2
     for whole, left, right in zip(one, *halves, strict=True):
         for key in whole:

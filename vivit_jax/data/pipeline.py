@@ -1,10 +1,11 @@
-"""Batches of decoded clips for this host: tf.data around the decoding processes.
+"""Batches of decoded clips for this process: tf.data around the decoding processes.
 
 Everything about a clip is a pure function of (seed, position): position p is place p % n of
 epoch p // n, whose order is a permutation drawn from (seed, epoch), and what is drawn for the clip
 comes from (seed, epoch, place). So there is no shuffle buffer and no state to save, and neither
-workers nor hosts change what is seen. Step s is positions s * batch_size and up; each host takes
-a run of them.
+workers nor processes change what is seen. Step s is positions s * batch_size and up, the rows of
+its batch; a process gives those rows that its devices hold. Where several processes hold a row,
+each of them reads the video, and one of them counts it.
 
 With repeated augmentation (Hoffer et al. 2020) a position gives several clips: the same frames,
 decoded once, in boxes of their own. They stand side by side in the batch, so where mixing pairs
@@ -20,7 +21,7 @@ import contextlib
 import functools
 import math
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from einops import rearrange
@@ -41,6 +42,7 @@ _CALLS_WAITING = 2  # calls beyond one a worker, so that none waits for its pixe
 _ENDLESS = 2**40  # steps
 
 Batch = dict[str, np.ndarray]
+Rows = Sequence[int] | np.ndarray  # of a batch, by their numbers in it
 
 
 @functools.lru_cache(maxsize=2)
@@ -103,44 +105,47 @@ def train_batches(
     seed: int,
     num_outputs: int = 0,
     start_step: int = 0,
+    rows: Rows | None = None,
+    counted: Rows | None = None,
     process_index: int = 0,
-    process_count: int = 1,
     workdir: pathlib.Path | None = None,
 ) -> Iterator["Batches"]:
-    """Yields this host's share of the training batches, from a step on, without end.
+    """Yields this process's rows of the training batches, from a step on, without end.
 
     A batch is {"video": uint8 [b T H W 3], "label": see below, "valid": bool [b], "position":
-    uint32 [b], "index": int32 [b]} with b = batch_size * repeats / process_count, the clips of a
-    video side by side; "position" is a clip's own. A label is int32 [b], for data.labels "heads"
+    uint32 [b], "index": int32 [b]} with b = repeats * len(rows), the clips of a video side by side;
+    "position" is a clip's own. A label is int32 [b], for data.labels "heads"
     int32 [b heads], for "multi" float32 [b K], multi-hot, and for "none" int32 [b 0]. A video that
     cannot be read is zeros and not valid.
 
     Args:
       source: the training videos.
-      data: how clips are made; batch_size is over all hosts.
+      data: how clips are made; batch_size is over all processes.
       seed: of the order and of everything drawn.
       num_outputs: K; read for data.labels "multi".
       start_step: the first batch's.
-      process_index: this host's number.
-      process_count: hosts.
+      rows: the videos of a batch that this process gives, rising; None for all.
+      counted: those of them that it reports on; None for all that it gives.
+      process_index: this process's number, by which its file of bad videos is called.
       workdir: where bad_videos.jsonl goes.
 
     Raises:
       InputError: from `next`, when more than data.max_bad of the videos cannot be read.
     """
-    share = _share(data.batch_size, process_count)
+    rows = _rows(rows, data.batch_size)
     size = len(source)
 
     def place(local: int) -> tuple[int, int, tuple[int, ...]]:
-        step, offset = divmod(local, share)
-        position = step * data.batch_size + process_index * share + offset
+        step, offset = divmod(local, len(rows))
+        position = step * data.batch_size + int(rows[offset])
         epoch, place = divmod(position, size)
         index = int(epoch_order(seed, epoch, size)[place])
         return position, index, (_TRAIN, seed, epoch, place)
 
     bad = BadVideos(workdir, "train", process_index)
-    reader = _Reader(source, data, train_views(data), num_outputs, place, bad)
-    with _open(reader, range(start_step, _ENDLESS), share) as batches:
+    counts = _counts(rows, counted)
+    reader = _Reader(source, data, train_views(data), num_outputs, place, bad, counts)
+    with _open(reader, range(start_step, _ENDLESS)) as batches:
         yield batches
 
 
@@ -154,42 +159,45 @@ def eval_batches(
     batch_size: int,
     resize: int = 0,
     num_outputs: int = 0,
+    rows: Rows | None = None,
+    counted: Rows | None = None,
     process_index: int = 0,
-    process_count: int = 1,
     workdir: pathlib.Path | None = None,
     split: str = "eval",
 ) -> Iterator["Batches"]:
-    """Yields this host's share of one pass over all videos, each once over all hosts.
+    """Yields this process's rows of one pass over all videos, each in one row of one batch.
 
     A batch is {"video": uint8 [b V T H W 3] (clip by clip, then crop by crop), "label", "valid":
     bool [b], "index": int32 [b]}. The last is filled up: index -1, not valid. A video that cannot
-    be read keeps its index, is not valid, and is in `bad.records` of what is yielded.
+    be read keeps its index, is not valid, and where it is counted is in `bad.records` of what is
+    yielded.
 
     Args:
       source: the videos to judge by.
       data: how clips are made.
       clips: clips of a video.
       crops: crops of a clip: 1 or 3.
-      batch_size: videos at once over all hosts.
+      batch_size: videos at once over all processes.
       resize: short side before the crop, pixels; 0 means data.image_size.
       num_outputs: K; read for data.labels "multi".
-      process_index: this host's number.
-      process_count: hosts.
+      rows: the videos of a batch that this process gives, rising; None for all.
+      counted: those of them that it reports on; None for all that it gives.
+      process_index: this process's number, by which its file of bad videos is called.
       workdir: where bad_videos.jsonl goes.
       split: as written there.
     """
-    share = _share(batch_size, process_count)
+    rows = _rows(rows, batch_size)
     size = len(source)
 
     def place(local: int) -> tuple[int, int, tuple[int, ...]]:
-        step, offset = divmod(local, share)
-        index = step * batch_size + process_index * share + offset
+        step, offset = divmod(local, len(rows))
+        index = step * batch_size + int(rows[offset])
         return index, index if index < size else -1, (_TEST, index)
 
     bad = BadVideos(workdir, split, process_index)
     views = eval_views(data, clips, crops, resize)
-    reader = _Reader(source, data, views, num_outputs, place, bad)
-    with _open(reader, range(-(-size // batch_size)), share) as batches:
+    reader = _Reader(source, data, views, num_outputs, place, bad, _counts(rows, counted))
+    with _open(reader, range(-(-size // batch_size))) as batches:
         yield batches
 
 
@@ -202,7 +210,7 @@ class Batches:
         self.bad = reader.bad
 
     def __len__(self) -> int:
-        """Returns how many batches there are; the same on every host."""
+        """Returns how many batches there are; the same on every process."""
         return len(self._steps)
 
     def __iter__(self) -> "Batches":
@@ -232,7 +240,7 @@ class Batches:
 
 
 class _Reader:
-    """From a number of this host's sequence to an example's pixels and label."""
+    """From a number of this process's sequence to an example's pixels and label."""
 
     def __init__(
         self,
@@ -242,7 +250,9 @@ class _Reader:
         num_outputs: int,
         place: Callable[[int], tuple[int, int, tuple[int, ...]]],
         bad: BadVideos,
+        counts: np.ndarray,
     ):
+        self.counts = counts  # which of the rows are reported on
         self._source, self._data, self._views = source, data, views
         self._place, self.bad = place, bad
         sampling, geometry = views
@@ -270,18 +280,19 @@ class _Reader:
             raise
 
     def record(self, batch: Batch) -> None:
-        """Records the unreadable videos of a batch, in its order.
+        """Records the unreadable videos of a batch that are counted, in its order.
 
         Raises:
           InputError: in training, too many could not be read.
         """
-        for valid, index, position in zip(
-            batch["valid"], batch["index"], batch["position"], strict=True
+        for counts, valid, index, position in zip(
+            self.counts, batch["valid"], batch["index"], batch["position"], strict=True
         ):
-            self.bad.seen += index >= 0
+            self.bad.seen += counts and index >= 0
             if index >= 0 and not valid:
                 failure = self._failures.pop(int(position))
-                self.bad.add(self._source.example(int(index)).id, failure)
+                if counts:
+                    self.bad.add(self._source.example(int(index)).id, failure)
         if not self.testing:
             self.bad.check(self._data.max_bad, len(self._source))
 
@@ -327,8 +338,9 @@ class _Reader:
 
 
 @contextlib.contextmanager
-def _open(reader: _Reader, steps: range, share: int) -> Iterator[Batches]:
-    """Yields batches of `share` examples; ends the decoding processes at the end."""
+def _open(reader: _Reader, steps: range) -> Iterator[Batches]:
+    """Yields batches of this process's rows; ends the decoding processes at the end."""
+    share = len(reader.counts)
     workers = reader.workers or cores()
     with DecodePool(workers, math.prod(reader.shape)) as pool:
         reader.pool = pool
@@ -358,11 +370,13 @@ def _open(reader: _Reader, steps: range, share: int) -> Iterator[Batches]:
             batches.close()
 
 
-def _share(batch_size: int, process_count: int) -> int:
-    """Returns this host's part of a batch."""
-    if batch_size < 1 or batch_size % process_count:
-        raise InputError(
-            f"A batch of {batch_size} cannot be shared by {process_count} hosts; "
-            "expected a multiple."
-        )
-    return batch_size // process_count
+def _rows(rows: Rows | None, batch_size: int) -> np.ndarray:
+    """Returns the rows of a batch that this process gives."""
+    if batch_size < 1:
+        raise InputError(f"A batch of {batch_size} videos is none; expected at least 1.")
+    return np.arange(batch_size) if rows is None else np.asarray(rows)
+
+
+def _counts(rows: np.ndarray, counted: Rows | None) -> np.ndarray:
+    """Returns for each row whether this process reports on it."""
+    return np.isin(rows, rows if counted is None else counted)

@@ -161,6 +161,14 @@ def open_sources(data: config.Data) -> Sources:
     return Sources(Listed(used), Listed(examples[len(train) :]), maps)
 
 
+def fingerprint(source: Source) -> dict[str, int | str]:
+    """Returns how many videos there are, and a few letters of their ids, labels and order."""
+    letters = hashlib.blake2b(digest_size=8)
+    for example in map(source.example, range(len(source))):
+        letters.update(f"{example.id}\n{example.label}\n".encode("utf-8", "surrogateescape"))
+    return {"videos": len(source), "digest of their ids and labels": letters.hexdigest()}
+
+
 def split_by_hash(items: Sequence[_Found], holdout: float) -> tuple[list[_Found], list[_Found]]:
     """Returns training and held-out videos, drawn by their ids alone.
 

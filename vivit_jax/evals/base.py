@@ -100,7 +100,7 @@ def account_for_lost(
     """Tells how many videos had to be left out, if any had.
 
     Args:
-      bad: the records of those that this process has met.
+      bad: the records of those that this process counts.
       read: videos that could be read, over all processes.
       videos: of the split.
       workdir: of the run.
@@ -112,11 +112,13 @@ def account_for_lost(
     lost = videos - read
     if lost and strict:
         listed = "\n".join(f"  {r['id']}: {r['cause']}: {r['message']}" for r in bad[:_SHOWN])
+        if lost > len(bad):
+            listed += f"\n  those that other processes read are in {workdir}/bad_videos_*.jsonl"
         raise InputError(
             f"eval.strict is on and {lost} of {videos} videos could not be read:\n{listed}"
         )
     if lost:
         log.warning(
-            "%d of %d videos could not be read and are left out (%s/bad_videos.jsonl).",
+            "%d of %d videos could not be read and are left out (%s/bad_videos*.jsonl).",
             *(lost, videos, workdir),
         )

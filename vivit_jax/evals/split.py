@@ -80,8 +80,10 @@ class Pass:
           source: the videos.
           split: what bad_videos.jsonl calls them.
           workdir: where that goes.
-          bad: is given a record of each video that this process could not read: id, cause, message.
+          bad: is given a record of each video that this process counts and could not read: id,
+            cause, message.
         """
+        rows, counted = sharding.rows_of(self.mesh, self.batch_size)
         with eval_batches(
             source,
             self.data,
@@ -90,8 +92,9 @@ class Pass:
             batch_size=self.batch_size,
             resize=self.resize,
             num_outputs=self.num_outputs,
+            rows=rows,
+            counted=counted,
             process_index=jax.process_index(),
-            process_count=jax.process_count(),
             workdir=workdir,
             split=split,
         ) as read:
