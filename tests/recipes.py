@@ -4,12 +4,12 @@ import functools
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from vivit_jax import config, main, recipe
+from vivit_jax.data.published import DATA_SETS, DataSet
 from vivit_jax.models.costs import Costs
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -59,25 +59,6 @@ OWN = (
 PUBLISHED = [":".join(row) for row in ALL if row[0] not in OWN]
 
 
-class DataSet(NamedTuple):
-    """Training videos, and the classes of each head."""
-
-    videos: int
-    classes: tuple[int, ...]
-
-
-DATA_SETS = {
-    # Counts in the configs of ViViT's release and, for Moments in Time, MTV's: videos vanish.
-    "k400": DataSet(214_834, (400,)),
-    "k600": DataSet(363_213, (600,)),
-    "ssv2": DataSet(168_913, (174,)),
-    "ek100": DataSet(67_217, (300, 97)),  # nouns, verbs
-    "mit": DataSet(791_297, (339,)),
-    # The first split.
-    "ucf101": DataSet(9_537, (101,)),
-    "hmdb51": DataSet(3_570, (51,)),
-    "hybrid": DataSet(1_350_000, (1,)),  # VideoMAE v2's videos without labels
-}
 DATA_SET_OF = {"mae_st_pretrain": "k400", "mae_st_finetune": "k400"}
 DATA_SET_OF |= {"videomae_v2_pretrain": "hybrid"}
 NO_SHAPE = {"drop_path": 0.0, "label_smoothing": 0.0, "mixup": 0.0, "head_dropout": 0.0}

@@ -22,7 +22,8 @@ FLOORS = (  # each part imports its own floor and those below
     {"run"},
     {"step_log"},
     {"train"},
-    {"main", "predict", "features"},
+    {"planning"},
+    {"main", "predict", "features", "plan"},
 )
 FLOOR = {part: i for i, parts in enumerate(FLOORS) for part in parts}
 NEVER = {  # within a floor, or well below

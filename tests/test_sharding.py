@@ -118,13 +118,16 @@ def test_a_rule_that_is_none_or_matches_nothing_is_refused(row, message):
 
 
 def test_what_is_large_and_whole_is_reported_where_parameters_are_split():
-    params = {
-        "odd": {"kernel": jnp.zeros((1025, 1025))},
-        "mlp_in": {"kernel": jnp.zeros((2048, 8))},
-    }
-    mesh = sharding.make_mesh(config.Mesh(fsdp=2))
-    assert sharding.left_whole(params, mesh) == {"odd/kernel": 1025**2}
-    assert sharding.left_whole(params, sharding.make_mesh(config.Mesh())) == {}
+    sides = {"odd/kernel": (1025, 1025), "mlp_in/kernel": (1024, 1024)}
+
+    def left_whole(**sizes):
+        mesh = sharding.make_mesh(config.Mesh(**sizes))
+        params = {k: jax.ShapeDtypeStruct(v, jnp.float32) for k, v in sides.items()}
+        places = sharding.shardings(params, mesh)
+        return sharding.left_whole({k: x.update(sharding=places[k]) for k, x in params.items()})
+
+    assert left_whole(fsdp=2) == {"odd/kernel": 1025**2}
+    assert left_whole() == {}
 
 
 def test_a_batch_that_cannot_be_shared_is_refused():

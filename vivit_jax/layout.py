@@ -10,13 +10,16 @@ Long clips are split along "sequence": tokens by their place, so that a device h
 keys and values are gathered, queries are not.
 """
 
+import contextlib
+import contextvars
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
+_TARGET: contextvars.ContextVar[str] = contextvars.ContextVar("target", default="")
 BATCH = ("dcn", "data", "fsdp")  # each splits the examples of a batch
 Axes = str | tuple[str, ...] | None
 LAYOUTS: dict[str, tuple[Axes, ...]] = {
@@ -49,10 +52,25 @@ def alone() -> bool:
 
 
 def platform() -> str:
-    """Returns what the program is compiled for: "cpu", "gpu" or "tpu"."""
+    """Returns what the program is meant for: "cpu", "gpu" or "tpu"."""
+    return _TARGET.get() or compiler()
+
+
+def compiler() -> str:
+    """Returns whose compiler is given the program: what it is meant for, but for `as_if_for`."""
     mesh = jax.sharding.get_abstract_mesh()
     device = None if mesh.empty else mesh.abstract_device
     return device.platform if device is not None else jax.default_backend()
+
+
+@contextlib.contextmanager
+def as_if_for(target: str) -> Iterator[None]:
+    """Lets programs be traced as another platform's, whose compiler is not here."""
+    token = _TARGET.set(target)
+    try:
+        yield
+    finally:
+        _TARGET.reset(token)
 
 
 def of_attention(name: str, rows: int) -> list[tuple[Axes, ...]]:

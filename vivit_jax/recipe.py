@@ -144,11 +144,9 @@ def fresh_params(
       label_maps: names of the classes, a map for each head.
       key: of all that is drawn.
     """
-    heads, classes = len(label_maps), sum(map(len, label_maps))
-    label = {"single": (), "heads": (heads,), "multi": (classes,), "none": (0,)}[data.labels]
     batch = {
         "video": empty_clip(data),
-        "label": jnp.zeros((1, *label), jnp.int32),
+        "label": jnp.zeros((1, *label_shape(data, label_maps)), jnp.int32),
         "valid": jnp.ones(1, bool),
     }
     return objective.init({"params": key, "mask": key}, batch)["params"]
@@ -160,6 +158,12 @@ def param_shapes(
     """Returns the shapes of `fresh_params`; nothing is computed."""
     fresh = functools.partial(fresh_params, objective, data, label_maps)
     return jax.eval_shape(fresh, jax.random.key(0))
+
+
+def label_shape(data: config.Data, label_maps: Sequence[Sequence[str]]) -> tuple[int, ...]:
+    """Returns the shape of one video's label; see data/pipeline.py."""
+    heads, classes = len(label_maps), sum(map(len, label_maps))
+    return {"single": (), "heads": (heads,), "multi": (classes,), "none": (0,)}[data.labels]
 
 
 def empty_clip(data: config.Data) -> UInt8[Array, "1 T H W 3"]:

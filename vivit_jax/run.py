@@ -9,6 +9,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 from clu import parameter_overview
 
 from vivit_jax import config, fitting, freeze, optim, processes, recipe, sharding, transfer
@@ -92,18 +93,37 @@ def check_workdir(experiment: config.Experiment, workdir: pathlib.Path) -> None:
 
 def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
     """Returns a run after everything that can be refused before compiling was looked at."""
-    data = experiment.data
-    encoder: Any = recipe.build(recipe.MODELS, experiment.model, "config.model")
-    axes = encoder.grid(data.frames, data.image_size, data.image_size)
+    mesh = sharding.make_mesh(experiment.mesh)
+    check(experiment, mesh)
+    experiment, sources = open_videos(experiment, workdir)
+    return assemble(experiment, workdir, sources, mesh)
+
+
+def check(experiment: config.Experiment, mesh: jax.sharding.Mesh) -> None:
+    """Refuses what can be refused before the videos are looked for."""
+    data, (encoder, axes) = experiment.data, encoder_on_clips(experiment)
     train_views(data)
     eval_views(data, experiment.eval.clips, experiment.eval.crops, experiment.eval.resize)
-    mesh = sharding.make_mesh(experiment.mesh)
     check_parts(experiment, mesh)
     check_mesh(mesh, encoder, axes)
 
-    experiment, sources = open_videos(experiment, workdir)
+
+def encoder_on_clips(experiment: config.Experiment) -> tuple[Any, tuple[int, int, int]]:
+    """Returns the encoder, and (time slots, rows, columns) of its tokens of a training clip."""
+    encoder: Any = recipe.build(recipe.MODELS, experiment.model, "config.model")
     data = experiment.data
-    objective = build_objective(experiment, sources)
+    return encoder, encoder.grid(data.frames, data.image_size, data.image_size)
+
+
+def assemble(
+    experiment: config.Experiment,
+    workdir: pathlib.Path,
+    sources: Sources,
+    mesh: jax.sharding.Mesh,
+) -> Run:
+    """Returns a run of these videos on these devices, of which nothing is touched yet."""
+    data = experiment.data
+    objective: Any = build_objective(experiment, sources)
     options = optim.scaled(experiment.optim, data.batch_size)
     steps = optim.total_steps(experiment.train, len(sources.train), data.batch_size)
     traced = traced_steps(experiment.train.profile, steps)
@@ -133,7 +153,7 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
             given = transfer.load(
                 experiment.init_from,
                 state.params,
-                axes,
+                encoder_on_clips(experiment)[1],
                 experiment.model,
                 experiment.init_time_from_space,
             )
@@ -141,9 +161,12 @@ def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
         return jax.jit(first, out_shardings=places)(given)
 
     tell_sizes(state, frozen)
-    tell_mesh(mesh, params, rules)
-    costs = objective.costs(data.frames, data.image_size)
-    log.info("A clip's forward pass: %.4g G multiply-accumulates.", sum(costs) / 1e9)
+    tell_mesh(mesh, state.params)
+    costs = objective.costs(data.frames, data.image_size, learnt_paths(state, frozen))
+    log.info(
+        "A clip takes %.4g G multiply-accumulates forward, and %.4g G in a step of training.",
+        *(costs.forward / 1e9, costs.step / 1e9),
+    )
     evaluators, best = (), ""
     if experiment.train.evaluate:
         evaluators = make_evaluators(objective, experiment, sources, mesh)
@@ -216,6 +239,29 @@ def build_objective(experiment: config.Experiment, sources: Sources) -> nn.Modul
     return objective
 
 
+def batch_shapes(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shapes of a training batch, with where its arrays lie."""
+    data, place = run.experiment.data, sharding.batch_sharding(run.mesh)
+    kind = "float32" if data.labels == "multi" else "int32"
+    each = {
+        "video": ((data.frames, data.image_size, data.image_size, 3), "uint8"),
+        "label": (recipe.label_shape(data, run.sources.label_maps), kind),
+        "valid": ((), "bool"),
+        "position": ((), "uint32"),
+        "index": ((), "int32"),
+    }
+    clips = data.batch_size * data.repeats
+    return {
+        name: jax.ShapeDtypeStruct((clips, *shape), np.dtype(dtype), sharding=place)
+        for name, (shape, dtype) in each.items()
+    }
+
+
+def learnt_paths(state: TrainState, frozen: frozenset[str]) -> set[str]:
+    """Returns the paths of the parameters that are not frozen."""
+    return set(by_path(state.params)) - frozen
+
+
 def tell_sizes(state: TrainState, frozen: frozenset[str]) -> None:
     """Tells which parameters there are, how many of them are learnt, and what that takes."""
     overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
@@ -274,13 +320,13 @@ def check_mesh(mesh: jax.sharding.Mesh, encoder: Any, axes: Sequence[int]) -> No
     sharding.check_divides("sequence", mesh.shape["sequence"], what, whole)
 
 
-def tell_mesh(mesh: jax.sharding.Mesh, params: Any, rules: Sequence[sharding.Rule]) -> None:
+def tell_mesh(mesh: jax.sharding.Mesh, params: Any) -> None:
     """Tells how the devices are laid out, and which large parameters each of them holds whole."""
     if mesh.size == 1:
         return
     shape = ", ".join(f"{axis} {n}" for axis, n in mesh.shape.items() if n > 1)
     log.info("%d devices: %s.", mesh.size, shape)
-    if whole := sharding.left_whole(params, mesh, rules):
+    if whole := sharding.left_whole(params):
         lines = "\n".join(f"  {path}: {size:,} values" for path, size in whole.items())
         log.warning(
             "Large, and yet whole on every device; a row in config.mesh.rules would split "

@@ -54,20 +54,25 @@ class Rows(NamedTuple):
     counted: np.ndarray
 
 
-def make_mesh(sizes: config.Mesh) -> jax.sharding.Mesh:
-    """Returns all devices as a mesh; the later an axis, the nearer its devices to each other.
+def make_mesh(sizes: config.Mesh, devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
+    """Returns devices as a mesh; the later an axis, the nearer its devices to each other.
+
+    Args:
+      sizes: of its axes.
+      devices: None for all that there are.
 
     Raises:
       InputError: the sizes don't multiply to the number of devices.
     """
-    shape = mesh_shape(sizes, jax.device_count())
+    devices = jax.devices() if devices is None else devices
+    shape = mesh_shape(sizes, len(devices))
     kinds = (AxisType.Auto,) * len(shape)
-    if shape["dcn"] > 1 and hasattr(jax.devices()[0], "slice_index"):
+    if shape["dcn"] > 1 and hasattr(devices[0], "slice_index"):
         inside = (1, *tuple(shape.values())[1:])
         across = (shape["dcn"], *(1 for _ in inside[1:]))
-        devices = mesh_utils.create_hybrid_device_mesh(inside, across)
-        return jax.sharding.Mesh(devices, tuple(shape), axis_types=kinds)
-    return jax.make_mesh(tuple(shape.values()), tuple(shape), axis_types=kinds)
+        grid = mesh_utils.create_hybrid_device_mesh(inside, across, devices)
+        return jax.sharding.Mesh(grid, tuple(shape), axis_types=kinds)
+    return jax.make_mesh(tuple(shape.values()), tuple(shape), kinds, devices=devices)
 
 
 def mesh_shape(sizes: config.Mesh, devices: int) -> dict[str, int]:
@@ -186,21 +191,23 @@ def shardings(tree: Tree, mesh: jax.sharding.Mesh, rules: Sequence[Rule] = RULES
     )
 
 
-def left_whole(
-    params: Any, mesh: jax.sharding.Mesh, rules: Sequence[Rule] = RULES
-) -> dict[str, int]:
+def left_whole(params: Any) -> dict[str, int]:
     """Returns the large parameters that no axis splits, and how many values each has.
 
     They are meant to be whole where no axis of the mesh splits parameters.
+
+    Args:
+      params: arrays or shapes, with where they lie.
     """
-    if mesh.shape["fsdp"] * mesh.shape["tensor"] == 1:
-        return {}
 
-    def whole(path: str, shape: tuple[int, ...]) -> bool:
-        return all(a is None or mesh.shape[a] == 1 for a in place(path, shape, mesh, rules))
+    def meant(place: NamedSharding) -> bool:
+        return place.mesh.shape["fsdp"] * place.mesh.shape["tensor"] == 1
 
-    leaves = ((path_of(path), leaf) for path, leaf in jax.tree.leaves_with_path(params))
-    return {path: x.size for path, x in leaves if x.size >= LARGE and whole(path, x.shape)}
+    return {
+        path_of(path): x.size
+        for path, x in jax.tree.leaves_with_path(params)
+        if x.size >= LARGE and x.sharding.is_fully_replicated and not meant(x.sharding)
+    }
 
 
 def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:

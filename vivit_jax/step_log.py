@@ -5,11 +5,10 @@ from typing import Any
 
 import jax
 
-from vivit_jax import config
 from vivit_jax.clock import Clock, goodput
 from vivit_jax.hardware import chip_of
 from vivit_jax.metrics import METRICS, SKIPPED, Writer, duration
-from vivit_jax.run import Run
+from vivit_jax.run import Run, learnt_paths
 from vivit_jax.train_step import StepInfo
 
 log = logging.getLogger(__name__)
@@ -104,14 +103,9 @@ def full_speed(run: Run) -> float | None:
     A step's floating-point operations are two for each multiply-accumulate of the model, whatever
     is computed a second time to save memory.
     """
-    chip = chip_of(run.mesh.devices.flat[0])
-    if chip is None or run.frozen:  # what is frozen has a backward pass in part
+    chip, data = chip_of(run.mesh.devices.flat[0]), run.experiment.data
+    if chip is None:
         return None
     objective: Any = run.objective
-    return chip.flops(objective.encoder.dtype) / clip_flops(objective, run.experiment.data)
-
-
-def clip_flops(objective: Any, data: config.Data) -> int:
-    """Returns the operations of a train step for one clip, where nothing is frozen."""
-    costs = objective.costs(data.frames, data.image_size)
-    return 2 * (3 * costs.learnt + costs.fixed)
+    costs = objective.costs(data.frames, data.image_size, learnt_paths(run.state, run.frozen))
+    return chip.flops(objective.encoder.dtype) / (2 * costs.step)

@@ -17,7 +17,7 @@ import functools
 import logging
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -35,7 +35,7 @@ from vivit_jax.optim import make_average
 from vivit_jax.profiler import FOLDER, Profiler
 from vivit_jax.run import Run, check_processes, check_workdir, prepare
 from vivit_jax.step_log import StepLog
-from vivit_jax.train_step import TrainState, train_step
+from vivit_jax.train_step import StepInfo, TrainState, train_step
 
 log = logging.getLogger(__name__)
 Results = dict[str, float]
@@ -227,9 +227,27 @@ def compile_step(run: Run, state: TrainState, batch: Any) -> jax.stages.Compiled
       batch: likewise.
     """
     begun = time.perf_counter()
+    places = jax.tree.map(lambda x: x.sharding, run.state)
+    outputs = (places, sharding.replicated(run.mesh))
+    step = jax.jit(step_function(run), donate_argnums=0, out_shardings=outputs)
+    with jax.set_mesh(run.mesh):
+        compiled = step.lower(state, batch).compile()
+    seconds, memory = time.perf_counter() - begun, compiled.memory_analysis()
+    log.info("Compiled the train step in %.1f s.", seconds)
+    if memory is not None:  # not every backend tells
+        held, used = memory.argument_size_in_bytes, memory.temp_size_in_bytes
+        log.info(
+            "Memory of a device: %.3g GB of state and batch, and %.3g GB while a step runs.",
+            *(held / 1e9, used / 1e9),
+        )
+    return compiled
+
+
+def step_function(run: Run) -> Callable[[TrainState, Any], tuple[TrainState, StepInfo]]:
+    """Returns the train step of a run, before it is compiled."""
     experiment = run.experiment
     encoder = run.objective.encoder  # type: ignore[attr-defined]
-    step = functools.partial(
+    return functools.partial(
         train_step,
         objective=run.objective,
         optimizer=run.optimizer,
@@ -240,20 +258,6 @@ def compile_step(run: Run, state: TrainState, batch: Any) -> jax.stages.Compiled
         average=make_average(experiment.optim, run.steps),
         frozen=run.frozen,
     )
-    places = jax.tree.map(lambda x: x.sharding, run.state)
-    outputs = (places, sharding.replicated(run.mesh))
-    with jax.set_mesh(run.mesh):
-        lowered = jax.jit(step, donate_argnums=0, out_shardings=outputs).lower(state, batch)
-    compiled = lowered.compile()
-    seconds, memory = time.perf_counter() - begun, compiled.memory_analysis()
-    log.info("Compiled the train step in %.1f s.", seconds)
-    if memory is not None:  # not every backend tells
-        held, used = memory.argument_size_in_bytes, memory.temp_size_in_bytes
-        log.info(
-            "Memory of a device: %.3g GB of state and batch, and %.3g GB while a step runs.",
-            *(held / 1e9, used / 1e9),
-        )
-    return compiled
 
 
 def judged_params(run: Run, state: TrainState) -> Any:

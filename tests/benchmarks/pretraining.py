@@ -82,7 +82,7 @@ def ours(arguments: argparse.Namespace, ratio: float) -> tuple[Step, dict[str, f
         held[0], info = compiled(held[0], arrays)
         jax.block_until_ready(info.metrics["loss"])
 
-    macs = objective.costs(FRAMES, SIZE).learnt
+    macs = objective.costs(FRAMES, SIZE).forward
     visible, decoded = objective.counts((8, 14, 14))
     memory = compiled.memory_analysis()
     temporary = memory.temp_size_in_bytes / 1e6 if memory else np.nan

@@ -18,7 +18,7 @@ from einops import rearrange
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from vivit_jax.errors import InputError
-from vivit_jax.layout import alone, of_attention, over_devices, platform
+from vivit_jax.layout import alone, compiler, of_attention, over_devices, platform
 
 Queries = Float[Array, "rows heads n head_dim"]
 Keys = Float[Array, "rows heads m head_dim"]
@@ -229,7 +229,10 @@ def attend(
     )
     name = choose(kernel, ask)
     run = partial(KERNELS[name].run, cap=cap)
-    if name == "plain":
+    if name != "plain" and compiler() != ask.platform:
+        # For a plan, what holds as little as the kernel that cannot be compiled here.
+        run = partial(plain, cap=cap, apart=True)
+    elif name == "plain":
         # A CPU does best when what it holds fits its caches.
         long = ask.platform == "cpu" and q.shape[3] * k.shape[3] >= LONG
         if key is not None:  # drawn over all devices, so that what is drawn does not depend on them

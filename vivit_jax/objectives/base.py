@@ -4,7 +4,7 @@ An objective is a Linen module with a field `encoder`, so that params["encoder"]
 under every objective, whoever trained it. It offers
 
     __call__(batch, *, train) -> Outcome      # the streams "dropout", "mix" and "mask"
-    costs(frames, image_size) -> Costs        # see models/costs.py
+    costs(frames, image_size, learnt) -> Costs   # see models/costs.py
     predict(batch) -> scores [B K]            # where it has any
     check_clip(frames, height, width)         # where it has any: refuses what it cannot train on
     target = "average"                        # where it has any: __call__ is then also given

@@ -6,7 +6,7 @@ head starts at zero and the loss of several heads is the mean of theirs. V-JEPA 
 attentive pooler on the tokens of every place; see models/attentive_pooler.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import accumulate
 from typing import Any
 
@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from vivit_jax.errors import InputError
 from vivit_jax.models.attentive_pooler import AttentivePooler
-from vivit_jax.models.costs import Costs, multiply_accumulates, pooler_multiply_accumulates
+from vivit_jax.models.costs import Costs, Count
 from vivit_jax.models.video_transformer import normalise
 from vivit_jax.objectives.base import Outcome
 from vivit_jax.objectives.mixup import mix
@@ -102,15 +102,17 @@ class Classify(nn.Module):
         return Outcome(losses, {} if self.multi_label else {"top1": self.right(logits, targets)})
 
     @nn.nowrap
-    def costs(self, frames: int, image_size: int) -> Costs:
-        """Returns the multiply-accumulates of one clip's forward pass."""
+    def costs(self, frames: int, image_size: int, learnt: Collection[str] | None = None) -> Costs:
+        """Returns the multiply-accumulates of one clip, where these parameters are learnt."""
         encoder: Any = self.encoder
-        total = multiply_accumulates(encoder, frames, image_size, sum(self.class_splits))
+        count = Count(learnt)
+        flows = count.encoder(encoder, frames, image_size)
         if self.pooling == "attentive":
             slots, rows, columns = encoder.grid(frames, image_size, image_size)
             tokens = rows * columns * (1 if encoder.attention == "space_only" else slots)
-            total += pooler_multiply_accumulates(self.make_pooler(), encoder.dims.width, tokens)
-        return Costs(total)
+            flows = count.pooler(self.make_pooler(), encoder.dims.width, tokens, flows, "pooler")
+        count.dense("head", 1, encoder.dims.width, sum(self.class_splits), flows)
+        return count.costs()
 
     @nn.nowrap
     def make_pooler(self) -> AttentivePooler:

@@ -4,7 +4,7 @@ Its features can be written, drawn and probed like those of any objective, and c
 start another run from it. There is nothing here that it could learn.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -44,6 +44,7 @@ class Encode(nn.Module):
         return Outcome(jnp.zeros(len(features.summary)), {})
 
     @nn.nowrap
-    def costs(self, frames: int, image_size: int) -> Costs:
-        """Returns the multiply-accumulates of one clip's forward pass, none of which are learnt."""
-        return Costs(0, fixed=multiply_accumulates(self.encoder, frames, image_size))  # type: ignore
+    def costs(self, frames: int, image_size: int, learnt: Collection[str] | None = None) -> Costs:
+        """Returns the multiply-accumulates of one clip, of which nothing is learnt by."""
+        del learnt
+        return Costs(multiply_accumulates(self.encoder, frames, image_size))  # type: ignore

@@ -8,7 +8,7 @@ the mean over both of the L1 distance to the layer-normalised features.
 Sources: Bardes et al. 2024 (V-JEPA); Assran et al. 2025 (V-JEPA 2).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 import flax.linen as nn
@@ -19,8 +19,8 @@ from jaxtyping import Array, Float
 from vivit_jax.errors import InputError
 from vivit_jax.models.costs import (
     Costs,
+    Count,
     multiply_accumulates,
-    predictor_multiply_accumulates,
 )
 from vivit_jax.models.layers import Features, take
 from vivit_jax.models.positions import POSITIONS
@@ -94,16 +94,22 @@ class LatentPrediction(nn.Module):
         return 1 if self.shared_mask_token else len(self.blocks)
 
     @nn.nowrap
-    def costs(self, frames: int, image_size: int) -> Costs:
-        """Returns the multiply-accumulates of one clip's forward pass, through all masks."""
+    def costs(self, frames: int, image_size: int, learnt: Collection[str] | None = None) -> Costs:
+        """Returns the multiply-accumulates of one clip through all masks, and the average.
+
+        Args:
+          frames: of the clip.
+          image_size: its height and width, pixels.
+          learnt: paths of the parameters that are learnt; None for all.
+        """
         encoder, predictor = self.encoder, self.make_predictor()
         axes = encoder.grid(frames, image_size, image_size)
-        learnt = 0
+        count = Count(learnt)
         for rule in self.rules():
             visible, masked = (axes[0] * places for places in rule.counts(axes))
-            learnt += multiply_accumulates(encoder, frames, image_size, visible=visible)
-            learnt += predictor_multiply_accumulates(predictor, encoder.dims.width, visible, masked)
-        return Costs(learnt, fixed=multiply_accumulates(encoder, frames, image_size))
+            flows = count.encoder(encoder, frames, image_size, visible)
+            count.predictor(predictor, encoder.dims.width, visible, masked, flows, "predictor")
+        return count.costs(fixed=multiply_accumulates(encoder, frames, image_size))
 
     def setup(self) -> None:
         """Makes the predictor."""

@@ -12,7 +12,7 @@ seen, and the loss is the mean squared error there. What differs:
 Sources: Tong et al. 2022; Wang et al. 2023; Feichtenhofer et al. 2022.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -23,11 +23,7 @@ from einops import rearrange
 from jaxtyping import Array, Float, Int, Key, Shaped
 
 from vivit_jax.errors import InputError
-from vivit_jax.models.costs import (
-    Costs,
-    multiply_accumulates,
-    predictor_multiply_accumulates,
-)
+from vivit_jax.models.costs import Costs, Count
 from vivit_jax.models.layers import take
 from vivit_jax.models.positions import POSITIONS, Axes
 from vivit_jax.models.predictor import Predictor, check_sizes
@@ -128,17 +124,15 @@ class MaskedPixels(nn.Module):
         return visible, tokens * (4 - check_cells(axes, self.decoder_mask_ratio)) // 4
 
     @nn.nowrap
-    def costs(self, frames: int, image_size: int) -> Costs:
-        """Returns the multiply-accumulates of one clip's forward pass."""
-        encoder = self.encoder
+    def costs(self, frames: int, image_size: int, learnt: Collection[str] | None = None) -> Costs:
+        """Returns the multiply-accumulates of one clip, where these parameters are learnt."""
+        encoder, count = self.encoder, Count(learnt)
         visible, masked = self.counts(encoder.grid(frames, image_size, image_size))
-        decoder = predictor_multiply_accumulates(
-            self.make_decoder(),
-            encoder.dims.width,
-            visible + int(self.decoder_keeps_class_token),
-            masked,
-        )
-        return Costs(multiply_accumulates(encoder, frames, image_size, visible=visible) + decoder)
+        flows = count.encoder(encoder, frames, image_size, visible)
+        seen = visible + int(self.decoder_keeps_class_token)
+        decoder = self.make_decoder()
+        count.predictor(decoder, encoder.dims.width, seen, masked, flows, "decoder")
+        return count.costs()
 
     def setup(self) -> None:
         """Makes the decoder."""

@@ -1,0 +1,1 @@
+"""What a run will need and take, told without any accelerator."""
