@@ -71,7 +71,7 @@ def test_a_plan_s_compiled_step_takes_the_state_and_batch_that_shapes_tell():
 
 def test_large_arrays_that_every_device_has_whole_are_named(monkeypatch):
     prepared = run_of(mesh=MESH, model={"positions": "learned"})
-    monkeypatch.setattr(sharding, "LARGE", 64)
+    monkeypatch.setattr(sharding, "LARGE", 16)
     whole = {group.path for group in memory.groups(prepared) if group.whole}
     assert "encoder/blocks/block_*/mlp_in/kernel" not in whole
     assert "encoder/tubelets/bias" in whole
