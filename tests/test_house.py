@@ -12,7 +12,7 @@ FLOORS = (  # each part imports its own floor and those below
     {"errors", "trees"},
     {"meeting"},
     {"config", "options", "hardware", "layout", "sharding", "metrics"}
-    | {"checkpoint", "processes", "host_tensorflow"},
+    | {"checkpoint", "agreement", "processes", "host_tensorflow"},
     {"data", "models", "optim", "freeze", "fitting", "report", "film", "feed", "terminal"}
     | {"clock", "profiler"},
     {"objectives"},

@@ -1,7 +1,8 @@
 import pytest
 
+from vivit_jax.agreement import agree
 from vivit_jax.errors import InputError
-from vivit_jax.processes import agree, barrier, first_alone, how_to_join, leave
+from vivit_jax.processes import barrier, first_alone, how_to_join, leave
 
 EXPLICIT = {
     "JAX_COORDINATOR_ADDRESS": "host0:1234",

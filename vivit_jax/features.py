@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from vivit_jax import processes
+from vivit_jax import agreement, processes
 from vivit_jax.data.folders import refuse_none, videos_below
 from vivit_jax.data.lists import read_list
 from vivit_jax.data.sources import Example, Listed
@@ -103,7 +103,7 @@ def extract(arguments: argparse.Namespace) -> int:
       InputError: something that was given cannot be used.
     """
     processes.join()
-    processes.agree_on_command({"argument": vars(arguments)})
+    agreement.agree_on_command({"argument": vars(arguments)})
     import jax
 
     from vivit_jax import config, restore, sharding
@@ -133,7 +133,7 @@ def extract(arguments: argparse.Namespace) -> int:
     missing = [video for video in videos if not (out / video.file).exists()]
     names = hashlib.blake2b("\n".join(video.file for video in missing).encode(), digest_size=8)
     left = {"videos without features": len(missing), "digest of their names": names.hexdigest()}
-    processes.agree("the videos", left)
+    agreement.agree("the videos", left)
     try:
         if missing:
             mesh = sharding.make_mesh(config.Mesh())  # whatever the run's was

@@ -22,9 +22,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from vivit_jax import config
+from vivit_jax.agreement import agree_on_command
 from vivit_jax.errors import InputError
 from vivit_jax.options import describe, unknown
-from vivit_jax.processes import agree_on_command, join
+from vivit_jax.processes import join
 from vivit_jax.terminal import run, speak
 
 

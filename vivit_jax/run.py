@@ -12,7 +12,17 @@ import jax
 import numpy as np
 from clu import parameter_overview
 
-from vivit_jax import config, fitting, freeze, optim, processes, recipe, sharding, transfer
+from vivit_jax import (
+    agreement,
+    config,
+    fitting,
+    freeze,
+    optim,
+    processes,
+    recipe,
+    sharding,
+    transfer,
+)
 from vivit_jax.data.catalog import find_dataset
 from vivit_jax.data.pipeline import eval_views, train_views
 from vivit_jax.data.sources import Sources, fingerprint, open_sources
@@ -200,8 +210,8 @@ def check_processes(run: Run) -> None:
     sharding.rows_of(run.mesh, data.batch_size, data.repeats)
     if jax.process_count() == 1:
         return
-    processes.check_shared(run.workdir)
-    processes.agree(
+    agreement.check_shared(run.workdir)
+    agreement.agree(
         "the devices and the videos",
         {
             "devices": jax.local_device_count(),

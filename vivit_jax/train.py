@@ -22,7 +22,7 @@ from typing import Any
 
 import jax
 
-from vivit_jax import config, processes, report, sharding
+from vivit_jax import agreement, config, processes, report, sharding
 from vivit_jax.checkpoint import Checkpoints
 from vivit_jax.clock import TIME, Clock, add_up, table
 from vivit_jax.data.augment import make_augment
@@ -83,7 +83,7 @@ def evaluate_only(run: Run, checkpoints: Checkpoints) -> Results:
             f"{checkpoints.folder} has no checkpoint to evaluate; train first, or set "
             "config.init_from to the run that has."
         )
-    processes.agree("the checkpoint", {"step": step})
+    agreement.agree("the checkpoint", {"step": step})
     name = run.experiment.optim.weights
     if step is None:
         params = getattr(run.init(), name)
@@ -114,7 +114,7 @@ def train(run: Run, checkpoints: Checkpoints, given: config.Experiment, clock: C
     start = newest or 0
     if start > run.steps:
         raise InputError(f"{checkpoints.folder} is at step {start}; the run ends at {run.steps}.")
-    processes.agree("the checkpoint", {"step": start})
+    agreement.agree("the checkpoint", {"step": start})
     first_process, more = jax.process_index() == 0, start < run.steps
     kept = clock.kept(run.workdir, start, active=first_process)
     with kept if more else contextlib.nullcontext():

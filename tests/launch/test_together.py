@@ -6,24 +6,27 @@ import pathlib
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
+from vivit_jax.processes import HEARTBEAT
+
 PROGRAM = pathlib.Path(__file__).parent / "together.py"
 HOST = socket.gethostname()
+GOODBYE = 5.0  # seconds in which a process looks whether the others fail like it
 
 
-@pytest.fixture(scope="module")
-def found():
-    """Returns what together.py found in each of its processes."""
+def start(*options):
+    """Returns three running processes of together.py."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     given = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2", "JAX_NUM_PROCESSES": "3"}
     environment = {**os.environ, **given, "JAX_COORDINATOR_ADDRESS": address}
-    started = [
+    return [
         subprocess.Popen(
-            [sys.executable, PROGRAM],
+            [sys.executable, PROGRAM, *options],
             env={**environment, "JAX_PROCESS_ID": str(index)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -31,6 +34,12 @@ def found():
         )
         for index in range(3)
     ]
+
+
+@pytest.fixture(scope="module")
+def found():
+    """Returns what together.py found in each of its processes."""
+    started = start()
     said = [process.communicate(timeout=300) for process in started]
     assert [process.returncode for process in started] == [0, 0, 0], said
     return [json.loads(out.splitlines()[-1]) for out, _ in said]
@@ -78,3 +87,17 @@ def test_a_process_that_does_not_come_to_a_barrier_is_named(found):
     for process in found[:2]:
         assert process["late"].startswith(f"MissingProcess: process 2 ({HOST}) did not come to")
         assert "'restored'" in process["late"]
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_alone_ends_by_its_own_code_and_ends_the_others():
+    started = start("fail")
+    said = started[1].communicate()[1]
+    begun = time.monotonic()
+    assert (started[1].returncode, "error: this cannot be used" in said) == (2, True)
+    for process in (started[0], started[2]):
+        process.communicate()
+        assert process.returncode not in (0, 2)
+    seconds = time.monotonic() - begun
+    print(f"the others ended {seconds:.1f} s later")
+    assert seconds < HEARTBEAT + GOODBYE + 10

@@ -7,7 +7,9 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from vivit_jax import processes, sharding
+from vivit_jax import agreement, processes, sharding
+from vivit_jax.errors import InputError
+from vivit_jax.terminal import run
 
 BATCH = 12
 
@@ -39,6 +41,14 @@ def error_of(function, *arguments):
         return f"{type(error).__name__}: {error}"
 
 
+def fail_alone():
+    """Ends the second process by what a user gave, while the others wait for it."""
+    processes.join()
+    if jax.process_index() == 1:
+        raise InputError("this cannot be used")
+    processes.barrier("never")
+
+
 def main():
     processes.join()
     index = jax.process_index()
@@ -48,9 +58,9 @@ def main():
         "scattered": share(scattered),
         "shared": share(mesh_of([0, 2, 4, 1, 3, 5], 3, 2)),
         "halves": error_of(sharding.rows_of, scattered, 3, 2),
-        "same": error_of(processes.agree, "something", {"config": {"data": {"frames": 8}}}),
+        "same": error_of(agreement.agree, "something", {"config": {"data": {"frames": 8}}}),
         "other": error_of(
-            processes.agree,
+            agreement.agree,
             "the config",
             {"config": {"seed": 0, "data": {"frames": 8 + index // 2}}},
         ),
@@ -59,7 +69,8 @@ def main():
         found["late"] = error_of(processes.barrier, "restored", 2.0)
     processes.barrier("end")
     print(json.dumps(found))
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(fail_alone if sys.argv[1:] == ["fail"] else main))
