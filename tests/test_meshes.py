@@ -71,12 +71,8 @@ def objective_of(objective, attention, scan):
 
 def train(objective, sizes, accumulate):
     """Returns the losses of the steps, and the parameters after them; one device without sizes."""
-    if sizes:
-        mesh = sharding.make_mesh(config.Mesh(**sizes))
-    else:
-        kinds = (jax.sharding.AxisType.Auto,) * len(sharding.AXES)
-        ones = (1,) * len(sharding.AXES)
-        mesh = jax.make_mesh(ones, sharding.AXES, kinds, devices=jax.devices()[:1])
+    devices = jax.devices() if sizes else jax.devices()[:1]
+    mesh = sharding.make_mesh(config.Mesh(**sizes), devices)
     optimizer = optax.sgd(0.05, momentum=0.9)
     average = getattr(objective, "target", "") == "average"
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import tiny
 
 from vivit_jax import metrics
 from vivit_jax.data.synthetic import encode_motions
@@ -34,10 +35,7 @@ def finish(process):
 
 
 def curve(workdir):
-    timing = {"clips_per_second", "clips_per_second_per_device", "mfu", "goodput"}
-    timing |= {"data_wait", "seconds"}
-    lines = [r for n in (metrics.METRICS, metrics.RESULTS) for r in metrics.read_lines(workdir / n)]
-    return [{k: v for k, v in line.items() if k not in timing} for line in lines]
+    return tiny.written(workdir, metrics.METRICS, metrics.RESULTS)
 
 
 def saved(workdir, step):

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import tiny
 
 from vivit_jax import config, metrics, recipe, train
 from vivit_jax.checkpoint import Checkpoints
@@ -46,14 +47,11 @@ def make_experiment(root, **changes):
 
 
 def curve(workdir):
-    timing = {"clips_per_second", "clips_per_second_per_device", "data_wait", "goodput"}
-    lines = metrics.read_lines(workdir / metrics.METRICS)
-    return [{k: v for k, v in line.items() if k not in timing} for line in lines]
+    return tiny.written(workdir, metrics.METRICS)
 
 
 def results(workdir):
-    lines = metrics.read_lines(workdir / metrics.RESULTS)
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+    return tiny.written(workdir, metrics.RESULTS)
 
 
 def saved(workdir, step):

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 from data.conftest import write_video
 
-from vivit_jax import config, recipe
+from vivit_jax import config, metrics, recipe
 
 SIZE = 16  # pixels
 
@@ -30,3 +30,10 @@ def experiment(**sections) -> config.Experiment:
     for name, section in sections.items():
         given[name] = {**given.get(name, {}), **section} if isinstance(section, dict) else section
     return config.parse(recipe.experiment(**given).to_dict())
+
+
+def written(workdir: pathlib.Path, *names: str) -> list[dict]:
+    """Returns the records of files of a run, without the times that no two runs share."""
+    times = {"clips_per_second", "clips_per_second_per_device", "mfu", "data_wait", "goodput"}
+    records = [record for name in names for record in metrics.read_lines(workdir / name)]
+    return [{k: v for k, v in x.items() if k not in {*times, "seconds"}} for x in records]

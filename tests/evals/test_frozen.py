@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
 from tiny import SIZE, experiment, noise_video
 
-from vivit_jax import config, metrics, recipe, train
+from vivit_jax import config, metrics, recipe, sharding, train
 from vivit_jax.data.decode import read_views
 from vivit_jax.data.pipeline import eval_views
 from vivit_jax.data.sources import Example, Listed, Sources
@@ -54,8 +53,7 @@ def params():
 
 
 def mesh(devices: int) -> jax.sharding.Mesh:
-    axes, given = ("data", "fsdp", "tensor"), jax.devices()[:devices]
-    return jax.make_mesh((devices, 1, 1), axes, devices=given, axis_types=(AxisType.Auto,) * 3)
+    return sharding.make_mesh(config.Mesh(data=devices), jax.devices()[:devices])
 
 
 def probing(evaluator, sources, devices=1, **options):

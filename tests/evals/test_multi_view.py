@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import matplotlib.image
 import numpy as np
 import pytest
-from jax.sharding import AxisType
 from tiny import SIZE, experiment, noise_video
 
-from vivit_jax import recipe
+from vivit_jax import config, recipe, sharding
 from vivit_jax.data.decode import read_views
 from vivit_jax.data.pipeline import eval_batches, eval_views
 from vivit_jax.data.sources import Example, Listed, Sources
@@ -56,10 +55,7 @@ def params():
 
 
 def evaluator(source, devices=1, objective=OBJECTIVE, names=(NAMES,), **options) -> MultiView:
-    axes = ("data", "fsdp", "tensor")
-    mesh = jax.make_mesh(
-        (devices, 1, 1), axes, devices=jax.devices()[:devices], axis_types=(AxisType.Auto,) * 3
-    )
+    mesh = sharding.make_mesh(config.Mesh(data=devices), jax.devices()[:devices])
     judged = dataclasses.replace(
         EXPERIMENT, eval=dataclasses.replace(EXPERIMENT.eval, **{"batch_size": 2, **options})
     )

@@ -6,12 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_film import read
 from tiny import SIZE, experiment, noise_video
 
-from vivit_jax import metrics, recipe, sharding, train
+from vivit_jax import config, metrics, recipe, sharding, train
 from vivit_jax.data.decode import read_views
 from vivit_jax.data.pipeline import eval_views
 from vivit_jax.data.sources import Example, Listed, Sources
@@ -64,10 +63,7 @@ def params(clips):
 
 
 def evaluator(source, devices=1, objective=OBJECTIVE, **options) -> Reconstruction:
-    axes = ("data", "fsdp", "tensor")
-    mesh = jax.make_mesh(
-        (devices, 1, 1), axes, devices=jax.devices()[:devices], axis_types=(AxisType.Auto,) * 3
-    )
+    mesh = sharding.make_mesh(config.Mesh(data=devices), jax.devices()[:devices])
     options = {"batch_size": 2, "pictures": 0, **options}
     judged = dataclasses.replace(EXPERIMENT, eval=dataclasses.replace(EXPERIMENT.eval, **options))
     return Reconstruction(objective, judged, Sources(source, source, (("a",),)), mesh)

@@ -8,11 +8,10 @@ import sys
 
 import tiny
 
-from vivit_jax import config, metrics
+from vivit_jax import config
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / "launch/local.sh"
-TIMES = {"clips_per_second", "data_wait", "seconds"}
 
 
 def make_videos(root, train=10, held_out=5):
@@ -72,9 +71,3 @@ def ids(workdir, process=0):
     """Returns the examples of every step, as a process saw them."""
     lines = (workdir / "ids" / f"{process}.jsonl").read_text().splitlines()
     return dict(json.loads(line) for line in lines)
-
-
-def lines(workdir, *names):
-    """Returns what a run wrote down, without its times."""
-    records = [record for name in names for record in metrics.read_lines(workdir / name)]
-    return [{k: v for k, v in record.items() if k not in TIMES} for record in records]

@@ -13,6 +13,7 @@ import jax
 import many
 import numpy as np
 import pytest
+import tiny
 
 from vivit_jax import metrics
 from vivit_jax.checkpoint import Checkpoints
@@ -64,8 +65,8 @@ def check_equal(workdir, one, processes):
     """Compares a run of several processes with that of one."""
     for process in range(processes):
         assert many.ids(workdir, process) == many.ids(one)
-    assert_close(*(many.lines(path, metrics.METRICS) for path in (workdir, one)))
-    (found,), (expected,) = (many.lines(path, metrics.RESULTS) for path in (workdir, one))
+    assert_close(*(tiny.written(path, metrics.METRICS) for path in (workdir, one)))
+    (found,), (expected,) = (tiny.written(path, metrics.RESULTS) for path in (workdir, one))
     assert found == pytest.approx(expected)
     assert found["videos"] == VIDEOS
     assert judged(workdir) == judged(one)
@@ -91,7 +92,7 @@ def test_what_cannot_be_read_is_counted_once_where_processes_share_rows(videos, 
     (root / "val/a/2.mp4").write_bytes(b"")
     config = many.write_config(tmp_path / "config", root)
     many.finish(many.start(tmp_path / "run", config, "--config.mesh.tensor=2", processes=2))
-    (result,) = many.lines(tmp_path / "run", metrics.RESULTS)
+    (result,) = tiny.written(tmp_path / "run", metrics.RESULTS)
     assert (result["videos"], result["coverage"]) == (VIDEOS, 0.8)
     files = list((tmp_path / "run").glob("bad_videos*.jsonl"))
     assert [len(file.read_text().splitlines()) for file in files] == [1]
@@ -179,7 +180,7 @@ def test_kill_one_and_all_stop_and_go_on_as_if_nothing_had_been(config, tmp_path
     assert f"process {victim} of 2 ended with code 137" in said
     many.finish(many.start(broken, *later(config), processes=2))
     names = (metrics.METRICS, metrics.RESULTS)
-    assert many.lines(broken, *names) == many.lines(straight, *names)
+    assert tiny.written(broken, *names) == tiny.written(straight, *names)
     jax.tree.map(np.testing.assert_array_equal, saved(broken, 400), saved(straight, 400))
 
 
@@ -201,7 +202,7 @@ def test_what_four_processes_began_goes_on_in_one_and_in_two(config, one, tmp_pa
         assert max(seen) == 100
         assert min(seen) in (21, 41, 61, 81)
         assert seen == {step: ids for step, ids in many.ids(straight).items() if step in seen}
-        assert_close(*(many.lines(path, metrics.METRICS) for path in (workdir, straight)))
+        assert_close(*(tiny.written(path, metrics.METRICS) for path in (workdir, straight)))
 
 
 def test_another_config_is_refused_by_the_name_of_its_option(config, tmp_path):
