@@ -166,6 +166,10 @@ fi'
 
 identity() { shown "$@" | cksum | cut -d' ' -f1; } # FLAG...: tells one run from another
 
+# Whether a process of the run is left; one that has ended and was not waited for yet is none.
+# shellcheck disable=SC2016 # the worker's shell expands it
+alive='alive() { [ -f run.pid ] && ps -o stat= -s "$(cat run.pid)" | grep -q "^[^Z]"; }'
+
 # The run is its own session, so that it outlives the connection. What becomes of it is in files:
 # run.sh is what runs, run.id which run that is, run.pid its session, run.log what it says, and
 # run.exit how it ended.
@@ -174,7 +178,8 @@ run() {
   [[ " $* " == *" --workdir"* ]] || refuse "--workdir DIR is missing: a folder of /mnt/shared."
   script=$join_hosts$'\n'"exec $(shown .venv/bin/python -m vivit_jax.main "$@")"
   on all "cd vivit_jax || exit 1
-if [ -f run.pid ] && kill -0 -- \"-\$(cat run.pid)\" 2>/dev/null; then
+$alive
+if alive; then
   echo 'error: a run is under way here; see status, stop.' >&2
   exit 1
 fi
@@ -186,9 +191,8 @@ echo \$! >run.pid"
 }
 
 # shellcheck disable=SC2016 # the worker's shell expands it
-status_of_worker='tell() { echo "vivit_jax: $1 ${2:-0} on $(hostname)"; exit 0; }
+status_of_worker=$alive$'\n''tell() { echo "vivit_jax: $1 ${2:-0} on $(hostname)"; exit 0; }
 cd vivit_jax 2>/dev/null || tell absent
-alive() { [ -f run.pid ] && kill -0 -- "-$(cat run.pid)" 2>/dev/null; }
 if [ -n "$wanted" ] && [ "$wanted" != "$(cat run.id 2>/dev/null)" ]; then
   if alive; then tell other; else tell absent; fi
 fi
@@ -196,10 +200,10 @@ if [ -f run.exit ]; then tell ended "$(cat run.exit)"; elif alive; then tell run
 tell absent'
 
 # shellcheck disable=SC2016
-stop_on_worker='cd vivit_jax && [ -f run.pid ] || exit 0
+stop_on_worker=$alive$'\n''cd vivit_jax && [ -f run.pid ] || exit 0
 group=$(cat run.pid)
 kill -TERM -- "-$group" 2>/dev/null
-for _ in $(seq 60); do kill -0 -- "-$group" 2>/dev/null || exit 0; sleep 1; done
+for _ in $(seq 60); do alive || exit 0; sleep 1; done
 kill -KILL -- "-$group"'
 
 workers() { on all "wanted=${1:-}"$'\n'"$status_of_worker"; } # [IDENTITY of a run]

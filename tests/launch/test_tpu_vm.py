@@ -91,11 +91,11 @@ class Service:
         return process.returncode, out, err
 
     def wait(self, true):
-        for _ in range(900):
+        for _ in range(300):
             if true():
                 return
             time.sleep(0.1)
-        pytest.fail("nothing came of it within 90 s")
+        pytest.fail("nothing came of it within 30 s")
 
 
 @pytest.fixture
