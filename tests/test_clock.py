@@ -211,6 +211,7 @@ def wait_for_lost_steps(process, workdir, saved):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_the_phases_of_a_killed_run_add_up_to_the_time_it_took(tmp_path):
     videos, workdir = tmp_path / "videos", tmp_path / "run"
     for seed in range(12):

@@ -119,17 +119,18 @@ def flops(freeze=(), **model):
     return whole / once
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("freeze", "model", "times"),
     [
         ((), {}, 3.0),
         # The stack over time sees 2 tokens of a clip's 32.
         (("space",), {"adapter": 16, "remat": "full"}, 1.09),
-        pytest.param(("encoder/.*",), {}, 1.0, marks=pytest.mark.slow),
+        (("encoder/.*",), {}, 1.0),
         # What passes back to the lowest update is as much as the forward pass, and no kernel's.
         (("all_but_lora",), {"lora_rank": 4}, 1.92),
         # Below the lowest block that learns, nothing passes back.
-        pytest.param(*(("space", r"!encoder/space/block_2/.*"), {}, 1.71), marks=pytest.mark.slow),
+        (("space", r"!encoder/space/block_2/.*"), {}, 1.71),
     ],
 )
 def test_a_step_costs_the_forward_pass_and_what_is_learnt(freeze, model, times):
@@ -286,6 +287,7 @@ def test_an_adapted_run_starts_from_a_plain_one_and_stopped_ends_as_if_it_had_no
         np.testing.assert_array_equal(value, found.params[f"encoder/{path}"])
 
 
+@pytest.mark.slow
 def test_what_is_frozen_without_having_been_learnt_is_warned_of(videos, tmp_path, caplog):
     run.prepare(given(videos, optim={"freeze": ("space",)}), tmp_path).init()
     assert "What is frozen stays as random as it starts:\n  frozen   encoder/" in caplog.text

@@ -45,6 +45,7 @@ def test_pretraining_reads_no_labels(workdir):
     assert (workdir / "label_map.txt").read_text() == ""
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_without_labels_are_cut_as_any(data, tmp_path):
     given = masked({**data, "batch_size": 16}, optim={"accumulate": 2}, train={"steps": 1})
     train.run(given, tmp_path)

@@ -172,6 +172,7 @@ ENTRY %main (p: s32[]) -> s32[] {{
     assert (one.times, one.size) == (12, 64)
 
 
+@pytest.mark.slow
 def test_where_it_does_not_fit_the_first_change_that_does_is_named(monkeypatch):
     experiment = tiny.experiment(
         data={"batch_size": 32, "image_size": 32},

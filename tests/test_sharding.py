@@ -4,13 +4,15 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
+import tiny
 from jax.sharding import PartitionSpec as P
 
-from vivit_jax import config, sharding
+from vivit_jax import config, recipe, sharding
 from vivit_jax.errors import InputError
 from vivit_jax.models.video_transformer import CHOICES, VideoTransformer
 from vivit_jax.objectives.classify import Classify
 from vivit_jax.train_step import init_state
+from vivit_jax.trees import by_path
 
 
 def named(tree):
@@ -50,6 +52,27 @@ def test_whatever_is_large_is_split_and_its_moments_and_average_alike(attention)
             alike = [n for n in found if n.endswith(f"/{own}") and n != name]
             assert len(alike) == 3, alike  # two moments and the average
             assert {found[n].spec for n in alike} == {found[name].spec}
+
+
+def test_every_rule_is_the_first_that_some_parameter_s_path_ends_in():
+    pretraining = {"name": "latent_prediction", "predictor_width": 16, "predictor_heads": 2}
+    pretraining |= {"blocks": (1,), "block_scales": (0.25,)}
+    pixels = {"name": "masked_pixels", "decoder_width": 16, "decoder_heads": 2}
+    divided = {"attention": "divided", "pool": "mean"}
+    paths = set()
+    for objective, model in (
+        ({"name": "classify", "pooling": "attentive"}, divided),
+        (pretraining, {}),
+        (pixels, {"positions": "separable"}),
+        ({"name": "classify"}, {"attention": "factorised_encoder"}),
+    ):
+        given = tiny.experiment(objective=objective, model=model)
+        module = recipe.build_objective(given, [["a", "b"]])
+        shapes = recipe.param_shapes(module, given.data, [["a", "b"]])
+        paths |= set(by_path(shapes))
+    patterns = [pattern for pattern, _ in sharding.RULES]
+    used = {next((p for p in patterns if re.search(f"(?:{p})$", path)), "") for path in paths}
+    assert used == {*patterns, ""}
 
 
 def test_an_axis_that_does_not_divide_stays_whole():

@@ -149,6 +149,7 @@ def test_weights_lie_where_the_mesh_wants_them(videos, pixels, tmp_path):
     np.testing.assert_array_equal(kernel, before)
 
 
+@pytest.mark.slow
 def test_fine_tuning_runs_on_a_larger_grid_with_few_labels_and_repeats(videos, pixels, tmp_path):
     start = given(
         videos,

@@ -136,6 +136,7 @@ def test_a_strict_evaluation_refuses_an_unreadable_video(sources, params, tmp_pa
         BySummary(OBJECTIVE, given, sources, mesh(1)).run(params, tmp_path, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_pretraining_run_is_judged_by_all_of_them(tmp_path):
     for i in range(12):
         noise_video(tmp_path / "videos" / "ab"[i % 2] / f"{i}.mp4", i)

@@ -218,6 +218,7 @@ def test_pretraining_on_all_videos_that_there_are_needs_no_evaluation(source, tm
         make_evaluators(OBJECTIVE, named, Sources(source, nothing, ()), mesh)
 
 
+@pytest.mark.slow
 def test_a_run_leaves_pictures_in_its_workdir_and_in_tensorboard(tmp_path):
     root = str(tmp_path / "videos")
     for i in range(16):

@@ -100,7 +100,7 @@ def test_it_pools_as_hugging_faces_does(depth):
 
 def test_it_knows_no_order_of_the_tokens():
     pooler = AttentivePooler(heads=3)
-    params = pooler.init(jax.random.key(0), jnp.asarray(TOKENS))
+    params = jax.jit(pooler.init)(jax.random.key(0), jnp.asarray(TOKENS))
     mixed = TOKENS[:, np.random.default_rng(1).permutation(10)]
     pool = jax.jit(pooler.apply)
     np.testing.assert_allclose(pool(params, TOKENS), pool(params, mixed), atol=1e-5)

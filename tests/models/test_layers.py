@@ -85,7 +85,8 @@ def test_normal_kernels_that_close_a_residual_start_smaller_from_block_to_block(
     encoder = VideoTransformer(
         size="mu", width=128, depth=4, tubelet=(2, 8, 8), pool="mean", kernel_init="normal"
     )
-    params = encoder.init(jax.random.key(0), jnp.zeros((1, 2, 16, 16, 3)))["params"]["blocks"]
+    init = jax.jit(encoder.init)
+    params = init(jax.random.key(0), jnp.zeros((1, 2, 16, 16, 3)))["params"]["blocks"]
     for i in range(4):
         block = params[f"block_{i}"]
         residual = 0.02 / np.sqrt(2 * (i + 1))

@@ -36,7 +36,7 @@ def made():
     given = experiment(**ALONE)
     objective = recipe.build_objective(given, ((),))
     batch = {"video": jnp.zeros((1, 4, 16, 16, 3), jnp.uint8)}
-    return objective, objective.init(jax.random.key(0), batch)["params"]
+    return objective, jax.jit(objective.init)(jax.random.key(0), batch)["params"]
 
 
 def test_its_parameters_are_the_encoder_s_alone():
