@@ -83,6 +83,18 @@ def test_an_axis_that_does_not_divide_stays_whole():
     assert kernel.spec == P("fsdp", "tensor")
 
 
+def test_parameters_are_split_over_sequence_too_where_it_divides_them():
+    mesh = sharding.make_mesh(config.Mesh(data=1, fsdp=2, sequence=4))
+
+    def spec(sides, name="mlp_in/kernel", rules=sharding.RULES):
+        return sharding.place(name, sides, mesh, rules)
+
+    assert spec((16, 8)) == P(("fsdp", "sequence"), "tensor")
+    assert spec((6, 8)) == P("fsdp", "tensor")
+    assert spec((5, 8)) == P(None, "tensor")
+    assert spec((16, 8), rules=[("kernel", P("fsdp", "sequence"))]) == P("fsdp", "sequence")
+
+
 def test_every_device_is_in_the_mesh():
     whole = sharding.make_mesh(config.Mesh())
     assert tuple(whole.shape) == ("dcn", "data", "fsdp", "sequence", "tensor")

@@ -297,7 +297,8 @@ class Mesh:
         them, and gradients are all that crosses it.
       data: the batch is split, parameters are not.
       fsdp: the batch is split, and so are parameters and optimiser state.
-      sequence: the tokens of a clip are split, for long clips.
+      sequence: the tokens of a clip are split, for long clips; parameters and optimiser state as by
+        fsdp.
       tensor: heads and MLP columns are split.
       rules: rows before those of sharding.RULES, each as "PATTERN=AXES": a regular expression that
         the paths of some parameters end in, and for each of their last axes the mesh axis that

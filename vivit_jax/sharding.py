@@ -174,14 +174,26 @@ def given_rules(sizes: config.Mesh, paths: Collection[str]) -> tuple[Rule, ...]:
 
 
 def place(name: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh, rules: Sequence[Rule]) -> P:
-    """Returns which mesh axes split an array of this path."""
+    """Returns which mesh axes split an array of this path.
+
+    What "fsdp" splits, "sequence" splits further: its devices would hold the same otherwise.
+    """
+
+    def fitting(axis: str | None, n: int) -> Any:
+        both, more = ("fsdp", "sequence"), mesh.shape["sequence"] > 1 and "sequence" not in spec
+        if axis == "fsdp" and more and n % _size(mesh.shape, both) == 0:
+            return both
+        # An axis that an array cannot be split by leaves it whole there.
+        return axis if axis and n % mesh.shape[axis] == 0 else None
+
     found = (spec for pattern, spec in rules if re.search(f"(?:{pattern})$", name))
     spec = next(found, P())[-len(shape) :] if shape else ()
     axes = (None,) * (len(shape) - len(spec)) + tuple(spec)
-    # An axis that an array cannot be split by leaves it whole there.
-    return P(
-        *(a if a and n % mesh.shape[a] == 0 else None for n, a in zip(shape, axes, strict=True))
-    )
+    return P(*(fitting(axis, n) for n, axis in zip(shape, axes, strict=True)))
+
+
+def _size(sizes: Mapping[str, int], axes: Sequence[str]) -> int:
+    return math.prod(sizes[axis] for axis in axes)
 
 
 def shardings(tree: Tree, mesh: jax.sharding.Mesh, rules: Sequence[Rule] = RULES) -> Tree:
@@ -201,7 +213,7 @@ def left_whole(params: Any) -> dict[str, int]:
     """
 
     def meant(place: NamedSharding) -> bool:
-        return place.mesh.shape["fsdp"] * place.mesh.shape["tensor"] == 1
+        return _size(place.mesh.shape, ("fsdp", "sequence", "tensor")) == 1
 
     return {
         path_of(path): x.size
@@ -238,7 +250,7 @@ def check_batch(name: str, batch_size: int, mesh: jax.sharding.Mesh) -> None:
 
 def batch_parts(mesh: jax.sharding.Mesh) -> int:
     """Returns into how many parts a batch is split."""
-    return math.prod(mesh.shape[axis] for axis in BATCH)
+    return _size(mesh.shape, BATCH)
 
 
 def rows_of(mesh: jax.sharding.Mesh, videos: int, clips: int = 1) -> Rows:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -130,8 +131,7 @@ def groups(run: Run) -> list[Group]:
     kinds: dict[tuple, dict[str, Any]] = {}
     whole = sharding.left_whole(run.state.params)
     for path, leaf in by_path(run.state.params).items():
-        axes = (axis if run.mesh.shape.get(axis, 1) > 1 else "-" for axis in leaf.sharding.spec)
-        spec = " ".join(map(str, axes))
+        spec = " ".join(_words(axis, run.mesh.shape) for axis in leaf.sharding.spec)
         key = re.sub(r"block_\d+", "block_*", path), leaf.shape, spec
         kinds.setdefault(key, {})[path] = leaf
     found = [
@@ -142,3 +142,9 @@ def groups(run: Run) -> list[Group]:
         for (path, shape, spec), leaves in kinds.items()
     ]
     return sorted(found, key=lambda group: -group.device_bytes)
+
+
+def _words(axis: Any, sizes: Mapping[str, int]) -> str:
+    """Returns what splits one axis of an array."""
+    names = (axis,) if isinstance(axis, str) else axis or ()
+    return "+".join(name for name in names if sizes[name] > 1) or "-"
