@@ -9,7 +9,8 @@ run. What a layout must send, where n devices share the batch, t the heads, s th
     tensor    each block's tokens four times (after attention and MLP, forward and backward), an
               all-reduce over t; and gradients of a t-th, an all-reduce over n
     sequence  keys and values of blocks that look across slots: gathered forward and backward, their
-              gradients scattered, over s; and gradients, an all-reduce over n * s
+              gradients scattered, over s; parameters and gradients as fsdp, over s; and gradients
+              of an s-th, an all-reduce over n
 
 all in bfloat16, as XLA for TPUs sends them.
 """
@@ -120,7 +121,7 @@ def layout(model: Model, name: str, chips: int, chip: Any) -> Row | None:
     if clips % parts or (name == "tensor" and model.heads % within):
         return None
     grid = np.arange(chips).reshape(parts, within)
-    over_parts, over_within, over_all = grid.T, grid, grid.reshape(1, -1)
+    over_parts, over_within = grid.T, grid
     here = clips // parts  # clips that a group of `within` devices works on
     gradient = WIDTH * model.values
     sends = {
@@ -129,7 +130,9 @@ def layout(model: Model, name: str, chips: int, chip: Any) -> Row | None:
         + [("reduce-scatter", gradient, over_parts)],
         "tensor": [("all-reduce", gradient // within, over_parts)]
         + 4 * [("all-reduce", WIDTH * here * model.tokens, over_within)],
-        "sequence": [("all-reduce", gradient, over_all)]
+        "sequence": 2 * [("all-gather", gradient, over_within)]
+        + [("reduce-scatter", gradient, over_within)]
+        + [("all-reduce", gradient // within, over_parts)]
         + 4 * [("all-gather", WIDTH * here * model.crossing, over_within)]
         + 2 * [("reduce-scatter", WIDTH * here * model.crossing, over_within)],
     }[name]
@@ -138,10 +141,15 @@ def layout(model: Model, name: str, chips: int, chip: Any) -> Row | None:
         if groups.shape[1] > 1:
             links, network = Collective(kind, size, groups, 1, "").sent(chip.together)
             seconds += links / chip.link + network / chip.network
-    copies = 4 if model.experiment.optim.optimizer == "adamw" else 3  # with the gradient
-    share = {"fsdp": chips, "tensor": within}.get(name, 1)
+    share = {"fsdp": chips, "tensor": within, "sequence": within}.get(name, 1)
     products = 2 * model.macs * clips / chips / (MFU * chip.bfloat16)
-    return Row(products, seconds, copies * 4 * model.values / share)
+    return Row(products, seconds, state(model) / share)
+
+
+def state(model: Model) -> float:
+    """Returns the bytes of parameters, optimiser and gradients, all of them."""
+    copies = 4 if model.experiment.optim.optimizer == "adamw" else 3
+    return 4.0 * copies * model.values
 
 
 def main() -> None:
@@ -151,7 +159,7 @@ def main() -> None:
 
     chips = [int(n) for n in sys.argv[1:]] or [8, 16, 32, 64, 128, 256, 512]
     assert pathlib.Path("configs").is_dir(), "run it from the repository's root"
-    head = f"products | {' | '.join(LAYOUTS)} | state, data | state, fsdp | pays |"
+    head = f"products | {' | '.join(LAYOUTS)} | state | state, fsdp | pays |"
     for title, recipe in RECIPES.items():
         model = read(*recipe)
         data = model.experiment.data
@@ -173,9 +181,8 @@ def line(model: Model, chips: int, chip: Any) -> str:
     if not fits:
         return f"| {chips} | | {' | '.join(cells)} | | | nothing |"
     best = min(fits, key=lambda name: fits[name].sent)
-    products, sent, _ = fits[best]
-    whole = max(row.state for row in rows.values() if row)
-    sizes = [f"{whole / 1e9:.2f} GB", f"{whole / chips / 1e9:.2f} GB"]
+    products, sent, held = fits[best]
+    sizes = [f"{held / 1e9:.2f} GB", f"{state(model) / chips / 1e9:.2f} GB"]
     cells = [f"{1e3 * products:.2f}", *cells, *sizes, f"{best}, {sent / products:.0%}"]
     return f"| {chips} | {' | '.join(cells)} |"
 
