@@ -79,6 +79,7 @@ def test_what_is_frozen_stays_bit_for_bit_and_all_else_learns():
     assert np.isfinite(float(info.metrics["grad_norm"]))
 
 
+@pytest.mark.slow
 def test_learning_a_part_moves_it_as_learning_all_does_where_nothing_is_clipped():
     (_, whole, step, _), (_, part, step_of_part, frozen) = make(), make(("space",))
     whole, part = step(whole, make_batch())[0], step_of_part(part, make_batch())[0]
@@ -87,6 +88,7 @@ def test_learning_a_part_moves_it_as_learning_all_does_where_nothing_is_clipped(
             np.testing.assert_allclose(value, values(whole.params)[path], atol=1e-5, err_msg=path)
 
 
+@pytest.mark.slow
 def test_clipping_sees_what_is_learnt_alone():
     _, before, step, frozen = make(("space",), options={"clip": 1e-3, "optimizer": "sgd"})
     after, _ = step(before, make_batch())

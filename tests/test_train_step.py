@@ -97,6 +97,7 @@ def test_a_batch_in_parts_gives_the_update_of_the_whole(plain):
         assert float(of_parts.metrics[name]) == pytest.approx(float(value), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_clipped_part_gives_the_mean_of_clipped_gradients():
     objective, optimizer = make_objective(), optax.sgd(1.0)
     state, most = make_state(objective, optimizer), 2.2

@@ -164,6 +164,7 @@ def test_fine_tuning_runs_on_a_larger_grid_with_few_labels_and_repeats(videos, p
     assert saved(tmp_path, 2)["encoder/blocks/position"].shape == (1, 2 * 4 * 4, 32)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_does_not_start_again(videos, pixels, tmp_path):
     source = shutil.copytree(pixels, tmp_path / "source")
     workdir, options = tmp_path / "run", {"evaluate": False}

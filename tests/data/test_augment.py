@@ -228,6 +228,7 @@ def test_randaugment_draws_every_operation_equally_often_and_as_often_as_asked(m
     assert abs(sign.mean()) < 0.06
 
 
+@pytest.mark.slow
 def test_a_batch_over_eight_devices_is_augmented_where_it_lies():
     mesh = jax.make_mesh((8,), ("data",))
     over_batch = NamedSharding(mesh, PartitionSpec("data"))

@@ -276,7 +276,9 @@ def test_options_that_cannot_be_are_refused(source):
             pass
 
 
-@pytest.mark.parametrize("error", ["ValueError('stop here')", "KeyboardInterrupt"])
+@pytest.mark.parametrize(
+    "error", ["ValueError('stop here')", pytest.param("KeyboardInterrupt", marks=pytest.mark.slow)]
+)
 def test_an_error_inside_ends_the_process_promptly(error, source):
     program = (
         "import sys, time\n"

@@ -90,7 +90,9 @@ def test_every_pixel_has_the_colour_of_its_token(slots):
         np.testing.assert_array_equal(clips[b, f, y, x], colours[b, token])
 
 
-@pytest.mark.parametrize("attention", ["joint", "factorised_encoder", "space_only"])
+@pytest.mark.parametrize(
+    "attention", ["joint", "factorised_encoder", pytest.param("space_only", marks=pytest.mark.slow)]
+)
 def test_features_of_every_arrangement_are_drawn_beside_the_video(source, attention, tmp_path):
     judge, params = evaluator(source, attention, pictures=2)
     results = judge.run(params, tmp_path, tmp_path)

@@ -61,7 +61,7 @@ def loss_and_gradients(attention, **options):
     [
         ("factorised_encoder", {"scan": True}),
         ("factorised_encoder", {"remat": "full"}),
-        ("divided", {"scan": True, "remat": "dots"}),
+        pytest.param("divided", {"scan": True, "remat": "dots"}, marks=pytest.mark.slow),
     ],
 )
 def test_scan_and_remat_change_neither_outputs_nor_gradients(attention, options):
