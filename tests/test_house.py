@@ -19,7 +19,7 @@ FLOORS = (  # each part imports its own floor and those below
     {"train_step", "recipe"},
     {"restore", "transfer", "pretrained"},
     {"evals"},
-    {"run"},
+    {"checks", "run"},
     {"step_log"},
     {"train"},
     {"planning"},

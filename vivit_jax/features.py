@@ -128,7 +128,7 @@ def extract(arguments: argparse.Namespace) -> int:
         "kind": kind,
         **views,
     }
-    agree(out.absolute() / ABOUT, about, write=first_process)
+    match_about(out.absolute() / ABOUT, about, write=first_process)
 
     missing = [video for video in videos if not (out / video.file).exists()]
     names = hashlib.blake2b("\n".join(video.file for video in missing).encode(), digest_size=8)
@@ -217,7 +217,7 @@ def own(saved: "Saved") -> list[Video]:
     return videos
 
 
-def agree(file: pathlib.Path, about: dict[str, Any], write: bool) -> None:
+def match_about(file: pathlib.Path, about: dict[str, Any], write: bool) -> None:
     """Makes the folder of the features and writes down how they are made.
 
     Args:

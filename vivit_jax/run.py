@@ -14,6 +14,7 @@ from clu import parameter_overview
 
 from vivit_jax import (
     agreement,
+    checks,
     config,
     fitting,
     freeze,
@@ -24,7 +25,6 @@ from vivit_jax import (
     transfer,
 )
 from vivit_jax.data.catalog import find_dataset
-from vivit_jax.data.pipeline import eval_views, train_views
 from vivit_jax.data.sources import Sources, fingerprint, open_sources
 from vivit_jax.errors import InputError
 from vivit_jax.evals import EVALUATORS, USUAL
@@ -36,7 +36,6 @@ from vivit_jax.trees import by_path, split
 
 log = logging.getLogger(__name__)
 _SHOWN = 50  # classes of a label map that are logged
-_HOW = ("attention_kernel", "remat", "scan")  # how a model is computed, and not which it is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,53 +75,12 @@ class Run:
     best: str
 
 
-def check_workdir(experiment: config.Experiment, workdir: pathlib.Path) -> None:
-    """Refuses a workdir that holds the run of another model.
-
-    Raises:
-      InputError: names the options that differ.
-    """
-    if not (workdir / "config.json").exists():
-        return
-    before = config.parse(recipe.get_config(str(workdir)).to_dict())  # with options newer than it
-    changed = [
-        f"config.{section}.{name} was {old.get(name)!r} and is {new.get(name)!r}"
-        for section, old, new in (
-            ("model", before.model, experiment.model),
-            ("objective", before.objective, experiment.objective),
-        )
-        for name in sorted({*old, *new} - {*_HOW})
-        if old.get(name) != new.get(name)
-    ]
-    if changed:
-        raise InputError(
-            f"{workdir} holds the run of another model: {'; '.join(changed)}. "
-            "Take another --workdir, or give the same options."
-        )
-
-
 def prepare(experiment: config.Experiment, workdir: pathlib.Path) -> Run:
     """Returns a run after everything that can be refused before compiling was looked at."""
     mesh = sharding.make_mesh(experiment.mesh)
-    check(experiment, mesh)
+    checks.check_experiment(experiment, mesh)
     experiment, sources = open_videos(experiment, workdir)
     return assemble(experiment, workdir, sources, mesh)
-
-
-def check(experiment: config.Experiment, mesh: jax.sharding.Mesh) -> None:
-    """Refuses what can be refused before the videos are looked for."""
-    data, (encoder, axes) = experiment.data, encoder_on_clips(experiment)
-    train_views(data)
-    eval_views(data, experiment.eval.clips, experiment.eval.crops, experiment.eval.resize)
-    check_parts(experiment, mesh)
-    check_mesh(mesh, encoder, axes)
-
-
-def encoder_on_clips(experiment: config.Experiment) -> tuple[Any, tuple[int, int, int]]:
-    """Returns the encoder, and (time slots, rows, columns) of its tokens of a training clip."""
-    encoder: Any = recipe.build(recipe.MODELS, experiment.model, "config.model")
-    data = experiment.data
-    return encoder, encoder.grid(data.frames, data.image_size, data.image_size)
 
 
 def assemble(
@@ -163,7 +121,7 @@ def assemble(
             given = transfer.load(
                 experiment.init_from,
                 state.params,
-                encoder_on_clips(experiment)[1],
+                objective.encoder.grid(data.frames, data.image_size, data.image_size),
                 experiment.model,
                 experiment.init_time_from_space,
             )
@@ -292,42 +250,6 @@ def warn_of_chance(paths: Collection[str]) -> None:
         why = "is in nothing that config.init_from names"
         lines = fitting.grouped(("frozen", path, why) for path in sorted(paths))
         log.warning("What is frozen stays as random as it starts:\n%s", "\n".join(lines))
-
-
-def check_parts(experiment: config.Experiment, mesh: jax.sharding.Mesh) -> None:
-    """Refuses a batch that cannot be cut into equal parts for optim.accumulate and the devices.
-
-    Raises:
-      InputError: names the fields.
-    """
-    data, accumulate = experiment.data, experiment.optim.accumulate
-    name, clips = "config.data.batch_size", data.batch_size * data.repeats
-    if data.repeats > 1:
-        name += " * config.data.repeats"
-    if clips % accumulate:
-        raise InputError(
-            f"config.optim.accumulate = {accumulate} does not divide {name} = {clips}."
-        )
-    sharding.check_batch(f"{name} / config.optim.accumulate", clips // accumulate, mesh)
-
-
-def check_mesh(mesh: jax.sharding.Mesh, encoder: Any, axes: Sequence[int]) -> None:
-    """Refuses a mesh that cannot share what the encoder works on.
-
-    Args:
-      mesh: the devices.
-      encoder: a model.
-      axes: (slots, rows, columns) of a clip's tokens.
-
-    Raises:
-      InputError: names the axis.
-    """
-    sharding.check_divides("tensor", mesh.shape["tensor"], "heads of the model", encoder.dims.heads)
-    slots, rows, columns = axes
-    what, whole = "time slots of a clip's tokens", slots
-    if encoder.attention == "joint":
-        what, whole = "tokens of a clip", slots * rows * columns
-    sharding.check_divides("sequence", mesh.shape["sequence"], what, whole)
 
 
 def tell_mesh(mesh: jax.sharding.Mesh, params: Any) -> None:

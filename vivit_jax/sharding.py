@@ -253,6 +253,7 @@ def batch_parts(mesh: jax.sharding.Mesh) -> int:
     return _size(mesh.shape, BATCH)
 
 
+@functools.lru_cache
 def rows_of(mesh: jax.sharding.Mesh, videos: int, clips: int = 1) -> Rows:
     """Returns the rows of a batch that this process gives, wherever its devices stand in the mesh.
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import jax
 
-from vivit_jax import agreement, config, processes, report, sharding
+from vivit_jax import agreement, checks, config, processes, report, sharding
 from vivit_jax.checkpoint import Checkpoints
 from vivit_jax.clock import TIME, Clock, add_up, table
 from vivit_jax.data.augment import make_augment
@@ -33,7 +33,7 @@ from vivit_jax.feed import Feed, feed
 from vivit_jax.metrics import METRICS, RESULTS, Writer, read_lines
 from vivit_jax.optim import make_average
 from vivit_jax.profiler import FOLDER, Profiler
-from vivit_jax.run import Run, check_processes, check_workdir, prepare
+from vivit_jax.run import Run, check_processes, prepare
 from vivit_jax.step_log import StepLog
 from vivit_jax.train_step import StepInfo, TrainState, train_step
 
@@ -55,7 +55,7 @@ def run(
       InputError: something that the user gave cannot be used.
     """
     clock, workdir = clock or Clock(), workdir.resolve()
-    check_workdir(experiment, workdir)
+    checks.check_workdir(experiment, workdir)
     prepared = prepare(experiment, workdir)
     check_processes(prepared)
     if experiment.train.steps == 0:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from vivit_jax import config, layout, sharding
+from vivit_jax import checks, config, layout, sharding
 from vivit_jax import run as runs
 from vivit_jax.data.sources import Sources
 from vivit_jax.models.costs import Costs
@@ -118,7 +118,7 @@ def prepare(experiment: config.Experiment, sources: Sources, fleet: Fleet) -> Ru
     quiet = dataclasses.replace(experiment.train, evaluate=False)
     experiment = dataclasses.replace(experiment, train=quiet)
     mesh = sharding.make_mesh(experiment.mesh, fleet.devices)
-    runs.check(experiment, mesh)
+    checks.check_experiment(experiment, mesh)
     with layout.as_if_for(fleet.target):
         return runs.assemble(experiment, pathlib.Path(), sources, mesh)
 
