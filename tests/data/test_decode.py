@@ -95,6 +95,20 @@ def test_a_late_first_frame_is_the_first(videos):
     np.testing.assert_array_equal(frames_of(views), [np.arange(40)])
 
 
+@pytest.mark.parametrize(
+    ("span", "numbers"),
+    [((0.5, 1.0), range(5, 10)), ((0.51, 0.53), [5, 5, 5]), ((3.8, 9.0), [38, 39, 38, 39])],
+)
+def test_a_span_is_all_that_clips_are_taken_from(span, numbers, videos):
+    views = read_views(videos["plain"], Sampling(len(numbers), 1), SMALL, (0,), span)
+    np.testing.assert_array_equal(frames_of(views)[0], list(numbers))
+
+
+def test_a_span_after_the_end_is_refused(videos):
+    with pytest.raises(DecodeError, match="7.00 s are wanted of a video of 4.00 s"):
+        read_views(videos["plain"], Sampling(4), SMALL, (0,), (7.0, 8.0))
+
+
 def test_views_come_clip_by_clip_then_crop_by_crop(tmp_path):
     def texture(i):
         bright = np.linspace(0, 250, 128)[None, :, None]  # brighter to the right

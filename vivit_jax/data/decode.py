@@ -46,6 +46,7 @@ def read_views(
     sampling: Sampling,
     geometry: Geometry,
     key: tuple[int, ...],
+    span: tuple[float, float] | None = None,
 ) -> np.ndarray:
     """Returns the views of a video: uint8 [V T H W 3], clip by clip, then crop by crop.
 
@@ -54,6 +55,7 @@ def read_views(
       sampling: which moments.
       geometry: which part of the picture.
       key: seeds what is drawn; the same key gives the same pixels.
+      span: the only part that clips are taken from, seconds from the first frame; None for all.
 
     Raises:
       DecodeError: the video does not give what was asked; nothing is made up in its place.
@@ -67,7 +69,7 @@ def read_views(
             try:
                 end = end or movie.end or _measured_end(movie)
                 rng = np.random.default_rng((*key, 0))
-                times = clip_times(sampling, movie.begin, end, movie.fps, rng)
+                times = clip_times(sampling, *_part(movie, end, span), movie.fps, rng)
                 canvas = _Canvas(times, geometry, np.random.default_rng((*key, 1)), movie)
                 _METHODS[method](movie, canvas)
                 return canvas.views()
@@ -80,6 +82,23 @@ def read_views(
                     raise DecodeError("corrupt", f"decoding fails: {error.strerror}") from error
                 method = 1  # perhaps it only lacked what probing finds out
     raise DecodeError("corrupt", "no two ways of reading it agree on where it ends")
+
+
+def _part(movie: Movie, end: float, span: tuple[float, float] | None) -> tuple[float, float]:
+    """Returns when the part of a video that is wanted begins and ends, presentation time.
+
+    Raises:
+      DecodeError: the video ends before it begins.
+    """
+    if span is None:
+        return movie.begin, end
+    first, last = (movie.begin + seconds for seconds in span)
+    if first + 0.5 / movie.fps >= end:
+        length = f"{end - movie.begin:.2f}"
+        raise DecodeError("truncated", f"{span[0]:.2f} s are wanted of a video of {length} s")
+    # On the grid of the video's frames, where moments are never between two.
+    first = movie.begin + round((first - movie.begin) * movie.fps) / movie.fps
+    return first, min(max(last, first + 1 / movie.fps), end)
 
 
 class _Canvas:

@@ -322,7 +322,7 @@ class _Reader:
                 label[list(np.atleast_1d(example.label))] = 1
             else:
                 label[...] = example.label
-            pixels = self.pool.decode(Task(example.video, *self._views, key))
+            pixels = self.pool.decode(Task(example.video, *self._views, key, example.span))
         valid = isinstance(pixels, np.ndarray)
         if not valid:
             if index >= 0:

@@ -34,11 +34,13 @@ class Example:
       video: path, or a file's content.
       label: index into the label map; several for data.labels "multi" and "heads", and () for
         "none".
+      span: the first and last second that it is of the video, from its first frame; None for all.
     """
 
     id: str
     video: str | bytes
     label: int | tuple[int, ...]
+    span: tuple[float, float] | None = None
 
 
 class Source(Protocol):
@@ -165,7 +167,9 @@ def fingerprint(source: Source) -> dict[str, int | str]:
     """Returns how many videos there are, and a few letters of their ids, labels and order."""
     letters = hashlib.blake2b(digest_size=8)
     for example in map(source.example, range(len(source))):
-        letters.update(f"{example.id}\n{example.label}\n".encode("utf-8", "surrogateescape"))
+        span = "" if example.span is None else f"{example.span}\n"
+        line = f"{example.id}\n{example.label}\n{span}"
+        letters.update(line.encode("utf-8", "surrogateescape"))
     return {"videos": len(source), "digest of their ids and labels": letters.hexdigest()}
 
 

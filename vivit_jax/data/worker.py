@@ -27,6 +27,7 @@ class Task(NamedTuple):
     sampling: Sampling
     geometry: Geometry
     key: tuple[int, ...]
+    span: tuple[float, float] | None = None
 
 
 def answer(task: Task, memory: np.ndarray) -> tuple[str, tuple[int, ...] | str]:
