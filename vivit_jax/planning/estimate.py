@@ -112,11 +112,17 @@ class Plan:
 def prepare(experiment: config.Experiment, sources: Sources, fleet: Fleet) -> Run:
     """Returns the run on these devices.
 
+    XLA for CPUs undoes what model.remat asks for, but not within a loop: where it stands in for
+    another compiler, the step of a plan is compiled as with model.scan.
+
     Raises:
       InputError: as training would, before it compiles.
     """
     quiet = dataclasses.replace(experiment.train, evaluate=False)
-    experiment = dataclasses.replace(experiment, train=quiet)
+    model = experiment.model
+    if not fleet.own_compiler and model.get("remat", "none") != "none":
+        model = {**model, "scan": True}
+    experiment = dataclasses.replace(experiment, train=quiet, model=model)
     mesh = sharding.make_mesh(experiment.mesh, fleet.devices)
     checks.check_experiment(experiment, mesh)
     with layout.as_if_for(fleet.target):
