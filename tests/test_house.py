@@ -14,7 +14,7 @@ FLOORS = (  # each part imports its own floor and those below
     {"config", "options", "hardware", "layout", "sharding", "metrics"}
     | {"checkpoint", "agreement", "processes", "host_tensorflow"},
     {"data", "models", "optim", "freeze", "fitting", "report", "film", "feed", "terminal"}
-    | {"clock", "profiler"},
+    | {"clock", "profiler", "compile_cache"},
     {"objectives"},
     {"train_step", "recipe"},
     {"restore", "transfer", "pretrained"},
@@ -23,7 +23,7 @@ FLOORS = (  # each part imports its own floor and those below
     {"step_log"},
     {"train"},
     {"planning"},
-    {"main", "predict", "features", "plan"},
+    {"main", "predict", "features", "plan", "benchmark", "benchmarks"},
 )
 FLOOR = {part: i for i, parts in enumerate(FLOORS) for part in parts}
 NEVER = {  # within a floor, or well below

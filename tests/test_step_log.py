@@ -6,6 +6,7 @@ import pytest
 from tiny import experiment
 
 from vivit_jax import recipe, sharding, step_log
+from vivit_jax.data.pool import Reading
 from vivit_jax.hardware import CHIPS
 
 WIDTH, DEPTH, MLP, CLASSES = 64, 2, 96, 5
@@ -54,7 +55,8 @@ def test_what_is_frozen_needs_no_product_for_its_gradient(monkeypatch):
 def test_a_device_has_its_share_of_the_clips_and_of_the_peak(monkeypatch):
     monkeypatch.setattr(step_log, "chip_of", lambda device: CHIPS["h100"])
     run = a_run("bfloat16")
-    lines = step_log.StepLog(run, None, start=0, skipped=0, clock=step_log.Clock())
+    nothing = Reading(0, 0.0, 1)
+    lines = step_log.StepLog(run, None, 0, 0, step_log.Clock(), lambda: nothing)
     rate = 1e7
     speed = lines._speed(rate)
     clips = rate * 8 * 3  # videos a step, clips of each

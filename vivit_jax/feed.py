@@ -4,13 +4,14 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
 from vivit_jax import sharding
+from vivit_jax.data.pool import Reading
 
 
 class Feed:
@@ -18,11 +19,13 @@ class Feed:
 
     Attributes:
       waited: seconds for which nothing was left to compute and the next batch was not there.
+      reading: tells what was read so far.
     """
 
-    def __init__(self, queue_: "queue.Queue[Any]"):
+    def __init__(self, queue_: "queue.Queue[Any]", reading: Callable[[], Reading]):
         """Reads from a queue that a thread fills."""
         self._queue = queue_
+        self.reading = reading
         self.waited = 0.0
 
     def next(self, busy_with: Any) -> dict[str, jax.Array]:
@@ -47,12 +50,17 @@ class Feed:
 
 
 @contextlib.contextmanager
-def feed(batches: Iterator[Mapping[str, np.ndarray]], mesh: jax.sharding.Mesh) -> Iterator[Feed]:
+def feed(
+    batches: Iterator[Mapping[str, np.ndarray]],
+    mesh: jax.sharding.Mesh,
+    reading: Callable[[], Reading],
+) -> Iterator[Feed]:
     """Yields a Feed of batches without end; ends its thread.
 
     Args:
       batches: this host's shares.
       mesh: whose devices they go to.
+      reading: tells what was read so far.
     """
     ahead: queue.Queue[Any] = queue.Queue(maxsize=1)
     stop = threading.Event()
@@ -74,7 +82,7 @@ def feed(batches: Iterator[Mapping[str, np.ndarray]], mesh: jax.sharding.Mesh) -
     thread = threading.Thread(target=read, name="feed", daemon=True)
     thread.start()
     try:
-        yield Feed(ahead)
+        yield Feed(ahead, reading)
     finally:
         stop.set()
         thread.join()

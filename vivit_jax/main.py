@@ -36,8 +36,9 @@ def main() -> int:
     agree_on_command({"config": dataclasses.asdict(experiment)})
     import jax
 
-    from vivit_jax import clock, train
+    from vivit_jax import clock, compile_cache, train
 
+    compile_cache.keep_in(workdir)
     speak(jax.process_index() == 0)
     train.run(experiment, workdir, clock.Clock(clock.since_process_start()))
     return 0

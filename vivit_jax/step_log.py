@@ -1,26 +1,49 @@
 """The line of a run every few steps: losses, how fast it goes, and what was skipped."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from vivit_jax.clock import Clock, goodput
+from vivit_jax.data.pool import Reading, cores
+from vivit_jax.data.verdict import verdict
 from vivit_jax.hardware import chip_of
 from vivit_jax.metrics import METRICS, SKIPPED, Writer, duration
 from vivit_jax.run import Run, learnt_paths
 from vivit_jax.train_step import StepInfo
 
 log = logging.getLogger(__name__)
+_VERDICT_EVERY = 20  # lines, at most
 
 
 class StepLog:
     """Writes a line every few steps, and lets no more than two steps be under way."""
 
-    def __init__(self, run: Run, writer: Writer, start: int, skipped: int, clock: Clock):
-        """Begins at a step, before which some updates were skipped."""
+    def __init__(
+        self,
+        run: Run,
+        writer: Writer,
+        start: int,
+        skipped: int,
+        clock: Clock,
+        reading: Callable[[], Reading],
+    ):
+        """Begins at a step.
+
+        Args:
+          run: that is logged.
+          writer: of its metrics.
+          start: the step.
+          skipped: updates that were, before it.
+          clock: of the session.
+          reading: tells what was read so far.
+        """
         self._run, self._writer, self._clock = run, writer, clock
         self._skipped = skipped
+        self._reading, self._read = reading, reading()
+        self._lines_since_verdict = _VERDICT_EVERY
         self._infos: list[StepInfo] = []
         self._full = full_speed(run)
         self._last, self._then = start, clock.session()
@@ -73,7 +96,18 @@ class StepLog:
             100 * record["data_wait"],
             duration((self._run.steps - step) / rate),
         )
+        self._tell(waiting / (stepping + waiting), rate)
         self._last, self._then = step, self._clock.session()
+
+    def _tell(self, waiting: float, rate: float) -> None:
+        """Tells what to do about a share of the time spent waiting, at so many steps a second."""
+        now, data = self._reading(), self._run.experiment.data
+        videos = rate * data.batch_size / jax.process_count()
+        said = verdict(now.since(self._read), waiting, videos, data.repeats, cores())
+        self._read, self._lines_since_verdict = now, self._lines_since_verdict + 1
+        if said and self._lines_since_verdict > _VERDICT_EVERY:
+            self._lines_since_verdict = 0
+            log.warning("%s", said)
 
     def _speed(self, rate: float) -> dict[str, float]:
         """Returns what a line tells of so many steps a second."""

@@ -12,20 +12,22 @@ A run that is started again in its workdir goes on from its newest checkpoint, a
 follows is what it would have been without the stop, bit for bit.
 """
 
+import concurrent.futures
 import contextlib
 import functools
 import logging
 import pathlib
+import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
 from vivit_jax import agreement, checks, config, processes, report, sharding
 from vivit_jax.checkpoint import Checkpoints
 from vivit_jax.clock import TIME, Clock, add_up, table
-from vivit_jax.data.augment import make_augment
+from vivit_jax.data.augment import AugmentFn, make_augment
 from vivit_jax.data.labels import keep_label_maps
 from vivit_jax.data.pipeline import train_batches
 from vivit_jax.errors import InputError
@@ -33,12 +35,13 @@ from vivit_jax.feed import Feed, feed
 from vivit_jax.metrics import METRICS, RESULTS, Writer, read_lines
 from vivit_jax.optim import make_average
 from vivit_jax.profiler import FOLDER, Profiler
-from vivit_jax.run import Run, check_processes, prepare
+from vivit_jax.run import Run, batch_shapes, check_processes, prepare
 from vivit_jax.step_log import StepLog
 from vivit_jax.train_step import StepInfo, TrainState, train_step
 
 log = logging.getLogger(__name__)
 Results = dict[str, float]
+T = TypeVar("T")
 
 
 def run(
@@ -127,8 +130,12 @@ def train(run: Run, checkpoints: Checkpoints, given: config.Experiment, clock: C
         with Writer(run.workdir, start, active=first_process) as writer:
             if more:
                 log.info("Training from step %d to %d.", start, run.steps)
-                with batches_from(run, start) as batches:
-                    results = loop(run, state, start, batches, checkpoints, writer, clock)
+                # What reads videos takes as long to come up as the step to be compiled.
+                with (
+                    beside(lambda: compile_step(run, run.state, batch_shapes(run))) as step_fn,
+                    batches_from(run, start) as batches,
+                ):
+                    results = loop(run, state, batches, step_fn, checkpoints, writer, clock)
                 with clock.phase("save"):
                     checkpoints.wait()
             else:
@@ -167,7 +174,7 @@ def batches_from(run: Run, start: int) -> Iterator[Feed]:
         process_index=jax.process_index(),
         workdir=run.workdir,
     ) as batches:
-        with feed(batches, run.mesh) as ahead:
+        with feed(batches, run.mesh, batches.reading) as ahead:
             yield ahead
         if batches.bad.counts:
             causes = ", ".join(f"{n} {cause}" for cause, n in batches.bad.counts.most_common())
@@ -177,20 +184,21 @@ def batches_from(run: Run, start: int) -> Iterator[Feed]:
 def loop(
     run: Run,
     state: TrainState,
-    start: int,
     batches: Feed,
+    compiled: Callable[[], jax.stages.Compiled],
     checkpoints: Checkpoints,
     writer: Writer,
     clock: Clock,
 ) -> Results:
-    """Takes the steps from `start` to the last; returns the last results."""
+    """Takes the steps from a state's to the last; returns the last results."""
     options = run.experiment.train
     results: Results = {}
+    with clock.phase("compile"):
+        step_fn = compiled()
     with clock.phase("data_wait"):
         batch = batches.next(busy_with=())
-    with clock.phase("compile"):
-        step_fn = compile_step(run, state, batch)
-    lines = StepLog(run, writer, start, int(state.skipped), clock)
+    start = int(state.step)
+    lines = StepLog(run, writer, start, int(state.skipped), clock, batches.reading)
     info: Any = ()
     clock.turn_to("step")
     with Profiler(run.workdir / FOLDER, run.traced, clock) as profiler:
@@ -218,6 +226,28 @@ def loop(
     return results
 
 
+@contextlib.contextmanager
+def beside(call: Callable[[], T]) -> Iterator[Callable[[], T]]:
+    """Yields what waits for the result of a call, which a thread of its own has begun.
+
+    The thread is waited for, unless the user stops the run.
+    """
+    future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="beside", daemon=True).start()
+    try:
+        yield future.result
+    except Exception:
+        future.exception()  # threads that compile do not survive the end of the interpreter
+        raise
+
+
 def compile_step(run: Run, state: TrainState, batch: Any) -> jax.stages.Compiled:
     """Returns the compiled train step, which takes the state's memory for the next.
 
@@ -243,15 +273,22 @@ def compile_step(run: Run, state: TrainState, batch: Any) -> jax.stages.Compiled
     return compiled
 
 
-def step_function(run: Run) -> Callable[[TrainState, Any], tuple[TrainState, StepInfo]]:
-    """Returns the train step of a run, before it is compiled."""
+def step_function(
+    run: Run, augment: AugmentFn | None = None
+) -> Callable[[TrainState, Any], tuple[TrainState, StepInfo]]:
+    """Returns the train step of a run, before it is compiled.
+
+    Args:
+      run: whose.
+      augment: what is done to clips; None for what the config says.
+    """
     experiment = run.experiment
     encoder = run.objective.encoder  # type: ignore[attr-defined]
     return functools.partial(
         train_step,
         objective=run.objective,
         optimizer=run.optimizer,
-        augment=make_augment(experiment.augment, encoder.mean, encoder.std),
+        augment=augment or make_augment(experiment.augment, encoder.mean, encoder.std),
         seed=experiment.seed,
         accumulate=experiment.optim.accumulate,
         clip_parts=experiment.optim.clip if experiment.optim.clip_per == "part" else 0.0,

@@ -47,6 +47,7 @@ def read_views(
     geometry: Geometry,
     key: tuple[int, ...],
     span: tuple[float, float] | None = None,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Returns the views of a video: uint8 [V T H W 3], clip by clip, then crop by crop.
 
@@ -56,6 +57,7 @@ def read_views(
       geometry: which part of the picture.
       key: seeds what is drawn; the same key gives the same pixels.
       span: the only part that clips are taken from, seconds from the first frame; None for all.
+      out: uint8 memory for the pixels, in one axis; None for new.
 
     Raises:
       DecodeError: the video does not give what was asked; nothing is made up in its place.
@@ -70,7 +72,7 @@ def read_views(
                 end = end or movie.end or _measured_end(movie)
                 rng = np.random.default_rng((*key, 0))
                 times = clip_times(sampling, *_part(movie, end, span), movie.fps, rng)
-                canvas = _Canvas(times, geometry, np.random.default_rng((*key, 1)), movie)
+                canvas = _Canvas(times, geometry, np.random.default_rng((*key, 1)), movie, out)
                 _METHODS[method](movie, canvas)
                 return canvas.views()
             except _EndsAt as found:
@@ -105,7 +107,12 @@ class _Canvas:
     """Where the frames of all views go: knows the moments, the boxes and the place of each."""
 
     def __init__(
-        self, times: np.ndarray, geometry: Geometry, rng: np.random.Generator, movie: Movie
+        self,
+        times: np.ndarray,
+        geometry: Geometry,
+        rng: np.random.Generator,
+        movie: Movie,
+        out: np.ndarray | None,
     ):
         self.moments = sorted(set(times.flat))
         self._places = {moment: np.argwhere(times == moment) for moment in self.moments}
@@ -113,9 +120,9 @@ class _Canvas:
         self._scaler = Scaler(geometry.size)
         self._boxes: list[Box] = []
         clips, frames = times.shape
-        self.pixels = np.empty(
-            (clips, geometry.boxes, frames, geometry.size, geometry.size, 3), np.uint8
-        )
+        shape = (clips, geometry.boxes, frames, geometry.size, geometry.size, 3)
+        out = np.empty(math.prod(shape), np.uint8) if out is None else out[: math.prod(shape)]
+        self.pixels = out.reshape(shape)
 
     def show(self, frame: VideoFrame, moments: list[float]) -> None:
         """Writes a frame wherever it is the nearest to a moment."""

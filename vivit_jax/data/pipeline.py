@@ -30,7 +30,7 @@ from vivit_jax import config
 from vivit_jax.data.bad_videos import BadVideos
 from vivit_jax.data.clips import TRAINING_KINDS, Sampling
 from vivit_jax.data.geometry import Geometry
-from vivit_jax.data.pool import DecodeFailure, DecodePool, cores
+from vivit_jax.data.pool import DecodeFailure, DecodePool, Reading, cores
 from vivit_jax.data.sources import Source
 from vivit_jax.data.worker import Task
 from vivit_jax.errors import InputError
@@ -232,6 +232,10 @@ class Batches:
         batch = {key: np.asarray(memoryview(value)) for key, value in values.items()}
         self._reader.record(batch)
         return self._reader.finish(batch)
+
+    def reading(self) -> Reading:
+        """Returns what was read so far, ahead of what was given."""
+        return self._pool.reading()
 
     def close(self) -> None:
         """Ends the decoding, then destroys the iterator while Python can still serve it."""

@@ -1,8 +1,9 @@
 """Decoding processes that may crash, hang or be killed without taking the training with them.
 
-Each worker has a pipe and a stretch of shared memory. A call takes an idle worker, waits for its
-answer with the interpreter lock released, and copies the pixels out. A worker that dies or takes
-too long costs the one video it was reading: it is replaced, and the call returns a DecodeFailure.
+Each worker has a pipe and two parts of shared memory. A call takes an idle worker, waits for its
+answer with the interpreter lock released, hands it on to the next call, and copies the pixels out
+while the worker fills its other part. A worker that dies or takes too long costs the one video it
+was reading: it is replaced, and the call returns a DecodeFailure.
 """
 
 import contextlib
@@ -36,6 +37,25 @@ class DecodeFailure(NamedTuple):
     message: str
 
 
+class Reading(NamedTuple):
+    """What a pool has done so far.
+
+    Attributes:
+      videos: that it was given.
+      seconds: that its workers spent on them.
+      workers: how many there are.
+    """
+
+    videos: int
+    seconds: float
+    workers: int
+
+    def since(self, before: "Reading") -> "Reading":
+        """Returns what was done since another moment."""
+        videos, seconds = self.videos - before.videos, self.seconds - before.seconds
+        return self._replace(videos=videos, seconds=seconds)
+
+
 class DecodePool:
     """A fixed number of decoding processes, as a context manager; safe to call from any thread."""
 
@@ -49,6 +69,8 @@ class DecodePool:
         """
         self._workers = [_Worker(clip_bytes, timeout) for _ in range(workers)]
         self._idle: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._videos, self._seconds = 0, 0.0
         self._closed = False
 
     def __enter__(self) -> "DecodePool":
@@ -76,7 +98,7 @@ class DecodePool:
             self._idle.put(None)
             return DecodeFailure("closed", "the pool was closed")
         try:
-            return member.decode(task)
+            reply, pixels = member.decode(task)
         except _Broken as broken:
             if self._closed:
                 return DecodeFailure("closed", "the pool was closed")
@@ -84,6 +106,14 @@ class DecodePool:
             return DecodeFailure(broken.cause, broken.message)
         finally:
             self._idle.put(member)
+        with self._lock:
+            self._videos, self._seconds = self._videos + 1, self._seconds + reply.seconds
+        return DecodeFailure(reply.cause, reply.detail) if pixels is None else pixels.take()
+
+    def reading(self) -> Reading:
+        """Returns what was done so far, without what broke a worker."""
+        with self._lock:
+            return Reading(self._videos, self._seconds, len(self._workers))
 
     def processes(self) -> list[int]:
         """Returns the process ids of the workers."""
@@ -98,13 +128,31 @@ class _Broken(Exception):
         self.cause, self.message = cause, message
 
 
+class _Pixels(NamedTuple):
+    """A clip in a part of a worker's memory, which is held until it is taken."""
+
+    memory: np.ndarray
+    part: threading.Lock
+
+    def take(self) -> np.ndarray:
+        """Returns a copy."""
+        try:
+            return self.memory.copy()
+        finally:
+            self.part.release()
+
+
 class _Worker:
     """One process with its pipe and memory; used by one thread at a time, closed by any."""
 
     def __init__(self, clip_bytes: int, timeout: float):
         self._timeout = timeout
-        self._file = _memory_file(clip_bytes)
-        self._memory = np.frombuffer(mmap.mmap(self._file, clip_bytes), np.uint8)
+        size = worker.PARTS * clip_bytes
+        self._file = _memory_file(size)
+        self._memory = np.frombuffer(mmap.mmap(self._file, size), np.uint8)
+        self._memory = self._memory.reshape(worker.PARTS, clip_bytes)
+        self._parts = [threading.Lock() for _ in range(worker.PARTS)]
+        self._part = 0
         self._lock = threading.Lock()
         self._ready = False
         self._closed = False
@@ -130,8 +178,8 @@ class _Worker:
                     env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
                 )
 
-    def decode(self, task: worker.Task) -> np.ndarray | DecodeFailure:
-        """Returns the answer to a task.
+    def decode(self, task: worker.Task) -> tuple[worker.Reply, _Pixels | None]:
+        """Returns the answer to a task, and the pixels where there are some.
 
         Raises:
           _Broken: the process died or was too slow.
@@ -142,14 +190,21 @@ class _Worker:
         if not self._ready:
             self._receive(_START_SECONDS)
             self._ready = True
-        try:
-            self._pipe.send(task)
-        except OSError as error:
-            raise self._death() from error
-        cause, detail = self._receive(self._timeout)
-        if cause:
-            return DecodeFailure(cause, detail)
-        return self._memory[: math.prod(detail)].reshape(detail).copy()
+        self._part = (self._part + 1) % worker.PARTS
+        part = self._parts[self._part]
+        part.acquire()  # the clip before the last may still be copied out of it
+        with contextlib.ExitStack() as stack:
+            stack.callback(part.release)
+            try:
+                self._pipe.send((self._part, task))
+            except OSError as error:
+                raise self._death() from error
+            reply = worker.Reply(*self._receive(self._timeout))
+            if reply.cause:
+                return reply, None
+            stack.pop_all()  # released by whoever takes the pixels
+        memory = self._memory[self._part, : math.prod(reply.detail)]
+        return reply, _Pixels(memory.reshape(reply.detail), part)
 
     def restart(self) -> None:
         """Replaces the process."""

@@ -10,14 +10,17 @@ import mmap
 import os
 import signal
 import sys
+import time
 from multiprocessing.connection import Connection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from vivit_jax.data.clips import Sampling
 from vivit_jax.data.decode import DecodeError, read_views
 from vivit_jax.data.geometry import Geometry
+
+PARTS = 2  # of the memory: one is copied out of while the next clip is decoded into the other
 
 
 class Task(NamedTuple):
@@ -30,30 +33,50 @@ class Task(NamedTuple):
     span: tuple[float, float] | None = None
 
 
+class Reply(NamedTuple):
+    """What became of a task.
+
+    Attributes:
+      cause: why there are no pixels; empty where they are in memory.
+      detail: their shape, or a message.
+      seconds: that it took.
+    """
+
+    cause: str
+    detail: Any
+    seconds: float
+
+
 def answer(task: Task, memory: np.ndarray) -> tuple[str, tuple[int, ...] | str]:
     """Returns ("", shape of the pixels now in memory), or (cause, message)."""
     try:
-        pixels = read_views(*task)
+        pixels = read_views(*task, out=memory)
     except DecodeError as error:
         return error.cause, error.message
     except Exception as error:  # a fault of the file's that nobody has met yet
         return "unreadable", f"{type(error).__name__}: {error}"
-    memory[: pixels.size] = pixels.ravel()
     return "", pixels.shape
 
 
 def serve(pipe: Connection, memory: np.ndarray, seconds: int) -> None:
-    """Answers tasks until the pipe ends; a task of more than `seconds` ends the process."""
+    """Answers tasks until the pipe ends; a task of more than `seconds` ends the process.
+
+    Args:
+      pipe: gives (part of the memory, Task), and takes what makes a Reply.
+      memory: uint8 [parts, bytes].
+      seconds: see above.
+    """
     pipe.send("ready")
     while True:
         try:
-            task = pipe.recv()
+            part, task = pipe.recv()
         except EOFError:
             return
         signal.alarm(seconds)  # kills, should nobody be left to do it
-        reply = answer(task, memory)
+        start = time.perf_counter()
+        found = answer(task, memory[part])
         signal.alarm(0)
-        pipe.send(reply)
+        pipe.send((*found, time.perf_counter() - start))  # a Reply; its class is another's here
 
 
 def main(arguments: list[str]) -> None:
@@ -61,7 +84,8 @@ def main(arguments: list[str]) -> None:
     pipe, memory, seconds = (int(argument) for argument in arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process
     size = os.fstat(memory).st_size
-    serve(Connection(pipe), np.frombuffer(mmap.mmap(memory, size), np.uint8), seconds)
+    parts = np.frombuffer(mmap.mmap(memory, size), np.uint8).reshape(PARTS, -1)
+    serve(Connection(pipe), parts, seconds)
 
 
 if __name__ == "__main__":

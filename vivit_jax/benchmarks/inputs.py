@@ -1,0 +1,155 @@
+"""Clips a second from files to batches, beside what other libraries make of the same files."""
+
+import dataclasses
+import functools
+import logging
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from vivit_jax import config
+from vivit_jax.benchmarks.noisy_videos import encode
+from vivit_jax.benchmarks.readers import LOADERS, READERS, Ask, look_at, missing, pyav
+from vivit_jax.benchmarks.rounds import Measured, Row
+from vivit_jax.data.decode import read_views
+from vivit_jax.data.folders import refuse_none, videos_below
+from vivit_jax.data.pipeline import train_batches, train_views
+from vivit_jax.data.sources import Example, Listed
+from vivit_jax.errors import InputError
+
+log = logging.getLogger(__name__)
+FLOOR = "decoding alone, one thread"
+OURS = "vivit_jax, 1 worker"
+_VIDEOS = 8  # of each kind that are made
+MADE = ((320, 240), (640, 360))
+GOPS = (12, 250)
+BATCH = 8
+
+
+def make(folder: pathlib.Path) -> dict[str, list[str]]:
+    """Returns videos of every size and distance of keyframes, encoded where they are missing."""
+    found = {}
+    for width, height in MADE:
+        for gop in GOPS:
+            paths = [folder / f"{width}x{height}-{gop}-{i}.mp4" for i in range(_VIDEOS)]
+            for i, path in enumerate(paths):
+                if not path.exists():
+                    log.info("Encoding %s", path.name)
+                    encode(path, width, height, gop, i)
+            found[f"{width}x{height}, a keyframe every {gop} frames"] = [str(p) for p in paths]
+    return found
+
+
+def below(folder: str) -> dict[str, list[str]]:
+    """Returns the videos of a folder of the user's.
+
+    Raises:
+      InputError: there is none.
+    """
+    return {f"{folder}": list(videos_below(folder, folder)) or refuse_none(folder)}
+
+
+def rate(measured: Sequence[Measured]) -> float:
+    """Returns the clips a second of one thread that only decodes."""
+    return next(each.row.work / each.median for each in measured if each.row.name == FLOOR)
+
+
+def rows(
+    paths: Sequence[str],
+    data: config.Data,
+    clips: int,
+    workers: Sequence[int],
+    peers: Sequence[str],
+) -> list[Row]:
+    """Returns what reads these files: the floor, ours, and peers that are installed.
+
+    Args:
+      paths: of the videos.
+      data: what a clip is.
+      clips: that a call reads.
+      workers: numbers of processes, or of threads for peers, of the rows that make batches.
+      peers: rows of READERS and LOADERS.
+
+    Raises:
+      InputError: there is no such peer.
+    """
+    asks, views = questions(paths, data, clips), train_views(data)
+
+    def ours() -> None:
+        for i, ask in enumerate(asks):
+            read_views(ask.video.path, *views, (0, i))
+
+    found = [
+        Row(FLOOR, _each(functools.partial(pyav, convert=False), asks), clips, clips),
+        Row("read_views, one thread", ours, clips, clips),
+    ]
+    for n in workers:
+        name = f"vivit_jax, {n} worker{'s' if n > 1 else ''}"
+        read = clips // BATCH * BATCH
+        found.append(Row(name, functools.partial(_batches, paths, data, clips, n), read, read))
+    for name in peers:
+        if name not in {**READERS, **LOADERS}:
+            raise InputError(f"--peer={name}; expected some of {', '.join((*READERS, *LOADERS))}.")
+        module = (READERS.get(name) or LOADERS[name])[1]
+        if why := missing(module):
+            log.warning("%s is left out: %s", name, why)
+        elif name in READERS:
+            found.append(Row(f"{name}, one thread", _each(READERS[name][0], asks), clips, clips))
+        else:
+            load = LOADERS[name][0]
+            for n in workers:
+                run = functools.partial(_all, load, asks, n)
+                found.append(Row(f"{name}, {n} thread{'s' if n > 1 else ''}", run, clips, clips))
+    return found
+
+
+def questions(paths: Sequence[str], data: config.Data, clips: int) -> list[Ask]:
+    """Returns the clips that peers read: random windows, the same for every row.
+
+    Raises:
+      InputError: no video is long enough for one.
+    """
+    length = (data.frames - 1) * data.stride + 1
+    videos = [video for video in map(look_at, paths) if video.frames >= length]
+    if not videos:
+        raise InputError(f"No video has the {length} frames that a clip spans; lower data.stride.")
+    if short := len(paths) - len(videos):
+        log.warning("%d videos are shorter than a clip, and left out of peers' rows.", short)
+    rng, asks = np.random.default_rng(0), []
+    for i in range(clips):
+        video = videos[i % len(videos)]
+        start = int(rng.integers(video.frames - length + 1))
+        asks.append(Ask(video, range(start, start + length, data.stride), data.image_size))
+    return asks
+
+
+def _each(read: Callable[[Ask], Any], asks: Sequence[Ask]) -> Callable[[], None]:
+    """Returns the call that reads one clip after the other."""
+
+    def call() -> None:
+        for ask in asks:
+            read(ask)
+
+    return call
+
+
+def _all(load: Callable[..., Iterator[Any]], asks: Sequence[Ask], threads: int) -> None:
+    """Reads all batches of a loader."""
+    for _ in load(asks, BATCH, threads):
+        pass
+
+
+def _batches(paths: Sequence[str], data: config.Data, clips: int, workers: int) -> float:
+    """Returns the seconds of reading batches, once the processes have started."""
+    source = Listed([Example(path, path, 0) for path in paths])
+    data = dataclasses.replace(data, batch_size=BATCH, workers=workers, repeats=1, labels="single")
+    with train_batches(source, data, seed=0) as batches:
+        for _ in range(4):  # what was read ahead while TensorFlow came up does not count
+            next(batches)
+        began = time.perf_counter()
+        for _ in range(clips // BATCH):
+            next(batches)
+        return time.perf_counter() - began
