@@ -15,6 +15,7 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=setuptools.find_packages(include=["vivit_jax", "vivit_jax.*"]),
+    package_data={"vivit_jax.data.known": ["labels/*.txt"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "absl-py>=2.1",

@@ -2,7 +2,7 @@ r"""TimeSformer (Bertasius et al. 2021), by the numbers of the released configs.
 
     python -m vivit_jax.main --config configs/timesformer.py:k400 --workdir DIR \
         --config.init_from=augreg:FILE \
-        --config.data.train_list=train.csv --config.data.eval_list=val.csv
+        --config.data.dataset=kinetics400 --config.data.root=DIR
     ... --config configs/timesformer.py:k400,smoke      # in a minute, on videos made here
 
 The argument is a row of RECIPES. What is published starts from a ViT-B/16 trained on ImageNet-21k.

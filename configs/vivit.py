@@ -2,14 +2,15 @@ r"""ViViT (Arnab et al. 2021) on five data sets, by the numbers of the released 
 
     python -m vivit_jax.main --config configs/vivit.py:k400_B --workdir DIR \
         --config.init_from=augreg:FILE \
-        --config.data.train_list=train.csv --config.data.eval_list=val.csv
+        --config.data.dataset=kinetics400 --config.data.root=DIR
     ... --config configs/vivit.py:k400_B,smoke      # in a minute, on videos made here
 
 The argument is a row of RECIPES. What is published starts from a ViT trained on ImageNet-21k
 (augreg:FILE), and on Something-Something, EPIC-Kitchens and in the ablation from "+ Kinetics" on,
 from a ViViT trained on Kinetics (scenic:FILE, or the workdir of such a run); without init_from
-expect far less. EPIC-Kitchens has two heads, the nouns first, as its lists and its
---config.data.label_map=nouns.txt,verbs.txt have them.
+expect far less. EPIC-Kitchens has two heads, the nouns first, as data.dataset=epic_kitchens_100 has
+them; lists of your own need --config.data.label_map=nouns.txt,verbs.txt. docs/datasets.md tells how
+each data set is read; without data.dataset, any folder or lists will do.
 
 Where the paper and its release disagree this is the release, and a comment has the paper's number;
 docs/reproduction.md tells all of them with the options that switch. Departures: RandAugment is

@@ -228,7 +228,7 @@ def list_file(folder):
         (["root={folder}/empty"], "No videos below {folder}/empty; expected class folders"),
         (["root={folder}/nowhere"], "'{folder}/nowhere', which is not a folder"),
         (["train_list={folder}/no.csv"], "{folder}/no.csv cannot be read"),
-        (["dataset=kinetics"], "data.dataset is 'kinetics'; expected one of: motions"),
+        (["dataset=kinetics"], "data.dataset is 'kinetics'; expected one of: ava_kinetics"),
         (["sampling=rndom"], "data.sampling is 'rndom'; expected one of random"),
         (["batch_size=9"], "config.data.batch_size / config.optim.accumulate = 9: expected a mul"),
         (["holdout=0"], "There are no videos to evaluate on (config.eval.split = 'eval')"),

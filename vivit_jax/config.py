@@ -20,13 +20,16 @@ class Data:
     """Which videos, and what a training clip of one is.
 
     Attributes:
-      dataset: a row of data/catalog.py; "videos" is any folder or list of video files.
+      dataset: a row of data/catalog.py; "videos" is any folder or list of video files, and those of
+        docs/datasets.md are read as they are published.
       root: a folder of class folders, or what the relative paths of the lists start from.
       train_list: a file of `path label` lines, in place of class folders.
       eval_list: the same for the held-out videos.
       label_map: a file with a label name a line; inferred from the videos when empty.
       labels: "single" (one label a video), "multi" (any number), "heads" (one for each head) or
-        "none": a list's labels are not read, and folders are no classes.
+        "none": a list's labels are not read, and folders are no classes. Where the data set of the
+        catalogue has others, "single" becomes those.
+      split: which of its official splits, where the data set has several: 1 and up.
       holdout: share of the videos held out, by a stable hash of a video's id; read only where
         neither eval_list nor folders named train and val split them.
       train_share: share of the training videos that is used, by a stable hash of their ids: of
@@ -60,6 +63,7 @@ class Data:
     eval_list: str = ""
     label_map: str = ""
     labels: str = "single"
+    split: int = 1
     holdout: float = 0.2
     train_share: float = 1.0
     batch_size: int = 32

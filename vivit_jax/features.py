@@ -56,6 +56,7 @@ class Video(NamedTuple):
     path: str | bytes
     label: str = ""
     split: str = ""
+    span: tuple[float, float] | None = None
 
     @property
     def file(self) -> str:
@@ -213,7 +214,7 @@ def own(saved: "Saved") -> list[Video]:
             maps = sources.label_maps
             maps = maps if len(maps) > 1 else maps * len(labels)
             names = "|".join(names[label] for names, label in zip(maps, labels, strict=True))
-            videos.append(Video(example.id, example.video, names, split))
+            videos.append(Video(example.id, example.video, names, split, example.span))
     return videos
 
 
@@ -259,7 +260,7 @@ def write(
       out: where the arrays and bad_videos.jsonl go.
       active: False for a process that only encodes its share.
     """
-    source = Listed([Example(video.id, video.path, 0) for video in videos])
+    source = Listed([Example(video.id, video.path, 0, video.span) for video in videos])
     progress = Progress("encoding", len(videos))
     done = 0
     with contextlib.closing(frozen.batches(params, source, "features", out)) as batches:

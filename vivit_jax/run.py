@@ -24,8 +24,8 @@ from vivit_jax import (
     sharding,
     transfer,
 )
-from vivit_jax.data.catalog import find_dataset
-from vivit_jax.data.sources import Sources, fingerprint, open_sources
+from vivit_jax.data.catalog import find_dataset, settle
+from vivit_jax.data.sources import Sources, fingerprint
 from vivit_jax.errors import InputError
 from vivit_jax.evals import EVALUATORS, USUAL
 from vivit_jax.evals.base import Evaluator
@@ -93,12 +93,13 @@ def assemble(
     data = experiment.data
     objective: Any = build_objective(experiment, sources)
     options = optim.scaled(experiment.optim, data.batch_size)
-    steps = optim.total_steps(experiment.train, len(sources.train), data.batch_size)
+    videos = max(1, len(sources.train))  # there may be none where it only evaluates
+    steps = optim.total_steps(experiment.train, videos, data.batch_size)
     traced = traced_steps(experiment.train.profile, steps)
-    schedule = optim.make_schedule(options, steps, len(sources.train) / data.batch_size)
+    schedule = optim.make_schedule(options, steps, videos / data.batch_size)
     log.info(
         "%d steps, %.4g epochs; a batch of %d videos, %d clips; learning rate %.4g.",
-        *(steps, steps * data.batch_size / len(sources.train)),
+        *(steps, steps * data.batch_size / videos),
         *(data.batch_size, data.batch_size * data.repeats, options.learning_rate),
     )
     fresh = functools.partial(recipe.fresh_params, objective, data, sources.label_maps)
@@ -272,14 +273,19 @@ def open_videos(
 ) -> tuple[config.Experiment, Sources]:
     """Returns the experiment with what its data set decides, and the videos."""
     dataset = find_dataset(experiment.data.dataset)
-    data, augment = experiment.data, experiment.augment
+    data, augment = settle(experiment.data), experiment.augment
     if dataset.prepare and not data.root:
         root = processes.first_alone("videos", functools.partial(dataset.prepare, workdir))
         data = dataclasses.replace(data, root=str(root))
     if dataset.directional and augment.flip and not augment.flip_directional:
         log.info("augment.flip is off: in %s a label can mean a direction.", data.dataset)
         augment = dataclasses.replace(augment, flip=0.0)
-    sources = open_sources(data)
+    sources = dataset.open(data)
+    if not len(sources.train) and experiment.train.steps:
+        raise InputError(
+            f"None of the training videos of data.dataset = {data.dataset!r} is there. To only "
+            "evaluate: --config.train.steps=0."
+        )
     for head, names in enumerate(sources.label_maps if data.labels != "none" else ()):
         which = f" of head {head}" if len(sources.label_maps) > 1 else ""
         shown = ", ".join(f"{i} {name}" for i, name in enumerate(names[:_SHOWN]))

@@ -14,6 +14,7 @@ follows is what it would have been without the stop, bit for bit.
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import functools
 import logging
 import pathlib
@@ -28,6 +29,7 @@ from vivit_jax import agreement, checks, config, processes, report, sharding
 from vivit_jax.checkpoint import Checkpoints
 from vivit_jax.clock import TIME, Clock, add_up, table
 from vivit_jax.data.augment import AugmentFn, make_augment
+from vivit_jax.data.catalog import settle
 from vivit_jax.data.labels import keep_label_maps
 from vivit_jax.data.pipeline import train_batches
 from vivit_jax.errors import InputError
@@ -58,6 +60,7 @@ def run(
       InputError: something that the user gave cannot be used.
     """
     clock, workdir = clock or Clock(), workdir.resolve()
+    experiment = dataclasses.replace(experiment, data=settle(experiment.data))
     checks.check_workdir(experiment, workdir)
     prepared = prepare(experiment, workdir)
     check_processes(prepared)

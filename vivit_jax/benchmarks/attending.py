@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
-from vivit_jax.benchmarks.rounds import Row
+from vivit_jax.benchmarks.rounds import Row, done
 from vivit_jax.data.pool import cores
 from vivit_jax.errors import InputError
 from vivit_jax.models.kernels import KERNELS, Ask, attend
@@ -76,7 +76,7 @@ def rows(shape: Shape, dtype: str, peers: Sequence[str]) -> list[Row]:
 def _gradient(function: Callable[..., jax.Array], given: Sequence[jax.Array]) -> Callable[[], None]:
     """Returns the call of the function and of its gradient by all arguments."""
     run = jax.jit(jax.grad(lambda xs: function(*xs).astype(jnp.float32).sum()))
-    return lambda: jax.block_until_ready(run(list(given))) and None
+    return lambda: done(run(list(given)))
 
 
 def _torch(given: Sequence[jax.Array]) -> Callable[[], None]:

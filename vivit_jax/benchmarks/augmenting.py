@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 
-from vivit_jax.benchmarks.rounds import Row
+from vivit_jax.benchmarks.rounds import Row, done
 from vivit_jax.benchmarks.steps import PLAIN, batch_of
 from vivit_jax.benchmarks.steps import rows as step_rows
 from vivit_jax.data.augment import make_augment
@@ -34,8 +34,6 @@ def rows(prepared: Run) -> list[Row]:
 
     def row(name: str, augment) -> Row:
         function = jax.jit(make_augment(augment, encoder.mean, encoder.std))
-        return Row(
-            name, lambda: jax.block_until_ready(function(video, keys)) and None, data.batch_size
-        )
+        return Row(name, lambda: done(function(video, keys)), data.batch_size)
 
     return [row(*item) for item in options.items()] + step_rows(prepared, parts=False)

@@ -69,6 +69,13 @@ class Table(NamedTuple):
     rate: Callable[[Sequence[Measured]], float] | None = None
 
 
+def done(arrays: Any) -> None:
+    """Waits until arrays of JAX's are computed."""
+    import jax
+
+    jax.block_until_ready(arrays)
+
+
 def take_turns(rows: Sequence[Row], rounds: int, warm_up: int = 1) -> list[Measured]:
     """Returns the rows with the seconds of their calls.
 

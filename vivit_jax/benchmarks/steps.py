@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from vivit_jax import checks, config, run, sharding
-from vivit_jax.benchmarks.rounds import Row
+from vivit_jax.benchmarks.rounds import Row, done
 from vivit_jax.data.augment import make_augment
 from vivit_jax.planning.videos import counted
 from vivit_jax.run import Run
@@ -98,7 +98,7 @@ def rows(prepared: Run, parts: bool = True) -> list[Row]:
             compiled = jax.jit(function).lower(*inputs).compile()
         return Row(
             name,
-            lambda: jax.block_until_ready(compiled(*inputs)) and None,
+            lambda: done(compiled(*inputs)),
             work=data.batch_size,
             needs=macs * data.batch_size,
             about={"temporary_bytes": temporary(compiled)},

@@ -4,6 +4,11 @@ import dataclasses
 import pathlib
 from collections.abc import Callable
 
+from vivit_jax import config
+from vivit_jax.data.known import KNOWN
+from vivit_jax.data.known.kind import Known
+from vivit_jax.data.known.opening import open_known
+from vivit_jax.data.sources import Sources, open_sources
 from vivit_jax.errors import InputError
 
 
@@ -15,10 +20,16 @@ class Dataset:
       directional: whether a label can mean a direction, so that a mirror image would be wrong.
       prepare: makes the videos under a folder, unless they are there, and returns their root;
         None for datasets that the user has.
+      known: how its files are published; None for a folder or a list.
     """
 
     directional: bool = False
     prepare: Callable[[pathlib.Path], pathlib.Path] | None = None
+    known: Known | None = None
+
+    def open(self, data: config.Data) -> Sources:
+        """Returns the training and held-out videos that `data` describes."""
+        return open_known(self.known, data) if self.known else open_sources(data)
 
 
 def find_dataset(name: str) -> Dataset:
@@ -35,6 +46,22 @@ def find_dataset(name: str) -> Dataset:
     return CATALOG[name]
 
 
+def settle(data: config.Data) -> config.Data:
+    """Returns the options with what the data set decides: the labels that it has.
+
+    Raises:
+      InputError: there is no such data set, or it has no such split.
+    """
+    known = find_dataset(data.dataset).known
+    if known is None and data.split != 1:
+        raise InputError(
+            f"data.split is {data.split}; data.dataset = {data.dataset!r} has no splits."
+        )
+    if known is None or data.labels != "single":
+        return data
+    return dataclasses.replace(data, labels=known.labels)
+
+
 def _motions(folder: pathlib.Path) -> pathlib.Path:
     """Returns the root of the synthetic videos, encoded on first use."""
     from vivit_jax.data.synthetic import encode_motions
@@ -45,5 +72,5 @@ def _motions(folder: pathlib.Path) -> pathlib.Path:
 CATALOG = {
     "videos": Dataset(),
     "motions": Dataset(directional=True, prepare=_motions),
-    "something_something_v2": Dataset(directional=True),
 }
+CATALOG |= {name: Dataset(known.directional, known=known) for name, known in KNOWN.items()}

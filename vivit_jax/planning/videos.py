@@ -1,10 +1,12 @@
 """The videos of a plan: those that are there, or as many as somebody says."""
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
 
 from vivit_jax import config
+from vivit_jax.data.catalog import settle
 from vivit_jax.data.published import DATA_SETS, DataSet
 from vivit_jax.data.sources import Example, Listed, Sources
 from vivit_jax.errors import InputError
@@ -29,7 +31,8 @@ def find(
     Raises:
       InputError: something is not known; names the flag that would tell.
     """
-    data = experiment.data
+    data = settle(experiment.data)
+    experiment = dataclasses.replace(experiment, data=data)
     given = data.root or data.train_list
     if given and not (videos and classes) and os.path.exists(given):
         opened, sources = open_videos(experiment, pathlib.Path())
@@ -37,7 +40,7 @@ def find(
         return opened, counted(videos or len(sources.train), classes), given
     if like:
         choose("--like", like, DATA_SETS)
-    known = DATA_SETS.get(like or data.dataset, DataSet(0, ()))
+    known = DATA_SETS.get(like or data.dataset, DataSet(()))
     where = "as given" if videos else like or data.dataset
     if data.labels == "none":
         classes = (0,)
