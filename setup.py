@@ -19,9 +19,11 @@ setuptools.setup(
     python_requires=">=3.11,<3.14",
     install_requires=[
         "absl-py>=2.1",
+        "array_record>=0.8.3",  # records; tensorflow-datasets brings it on Linux
         "av>=18.1",
         "clu>=0.0.12",
         "einops>=0.8.1",
+        "etils[epath]>=1.13",  # records on remote file systems; orbax brings it
         "flax>=0.12.8",
         "importlib_resources>=6",  # tensorflow-datasets needs it and does not say so
         "jax>=0.10.2",
@@ -32,6 +34,7 @@ setuptools.setup(
         "numpy>=2.1",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
+        "pillow>=11",  # JPEG frames of records; matplotlib brings it
         "pyyaml>=6",  # what PySlowFast's files tell of themselves; ml-collections brings it
         "safetensors>=0.6.1",  # the format of most published weights; numpy is all that it needs
         "tensorboard>=2.20",  # clu needs it and does not say so
@@ -43,6 +46,7 @@ setuptools.setup(
         "test": ["beartype>=0.20", "pytest>=8.4", "pytest-xdist>=3.8", "scikit-learn>=1.7"],
         "parity": PARITY,
         "lint": ["pre-commit>=4", "pyright[nodejs]==1.1.414", "ruff==0.17.5"],  # each finds more
+        "beam": ["apache-beam>=2.77"],  # building records on more than one machine
         "gpu": ["jax[cuda13]>=0.10.2"],
         "tpu": ["jax[tpu]>=0.10.2"],
     },

@@ -33,7 +33,7 @@ import numpy as np
 from vivit_jax import agreement, processes
 from vivit_jax.data.folders import refuse_none, videos_below
 from vivit_jax.data.lists import read_list
-from vivit_jax.data.sources import Example, Listed
+from vivit_jax.data.sources import Example, Listed, Stored
 from vivit_jax.errors import InputError
 from vivit_jax.metrics import Progress
 from vivit_jax.report import replacing, write_csv
@@ -53,7 +53,7 @@ class Video(NamedTuple):
     """A video that is wanted; label and split are empty where they are not known."""
 
     id: str
-    path: str | bytes
+    path: str | bytes | Stored
     label: str = ""
     split: str = ""
     span: tuple[float, float] | None = None

@@ -277,10 +277,11 @@ def open_videos(
     if dataset.prepare and not data.root:
         root = processes.first_alone("videos", functools.partial(dataset.prepare, workdir))
         data = dataclasses.replace(data, root=str(root))
-    if dataset.directional and augment.flip and not augment.flip_directional:
+    sources = dataset.open(data)
+    directional = dataset.directional or sources.directional
+    if directional and augment.flip and not augment.flip_directional:
         log.info("augment.flip is off: in %s a label can mean a direction.", data.dataset)
         augment = dataclasses.replace(augment, flip=0.0)
-    sources = dataset.open(data)
     if not len(sources.train) and experiment.train.steps:
         raise InputError(
             f"None of the training videos of data.dataset = {data.dataset!r} is there. To only "

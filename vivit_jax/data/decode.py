@@ -24,12 +24,12 @@ from vivit_jax.data.container import READ_AHEAD, DecodeError, Movie, open_movie
 from vivit_jax.data.geometry import Box, Geometry, choose_boxes
 from vivit_jax.data.scale import Scaler, quarter_turns
 
-__all__ = ["DecodeError", "read_views"]
+__all__ = ["DecodeError", "Distrusted", "decode_packets", "part_of", "read_views"]
 
 _NEARER = 1e-6  # seconds: of two frames equally near, the earlier, whatever the rounding
 
 
-class _Distrusted(Exception):
+class Distrusted(Exception):
     """The packets' or frames' time stamps do not tell which frame is shown when."""
 
 
@@ -71,13 +71,13 @@ def read_views(
             try:
                 end = end or movie.end or _measured_end(movie)
                 rng = np.random.default_rng((*key, 0))
-                times = clip_times(sampling, *_part(movie, end, span), movie.fps, rng)
+                times = clip_times(sampling, *part_of(movie, end, span), movie.fps, rng)
                 canvas = _Canvas(times, geometry, np.random.default_rng((*key, 1)), movie, out)
                 _METHODS[method](movie, canvas)
                 return canvas.views()
             except _EndsAt as found:
                 end = found.seconds
-            except _Distrusted:
+            except Distrusted:
                 method += 1
             except av.error.FFmpegError as error:
                 if method:
@@ -86,7 +86,7 @@ def read_views(
     raise DecodeError("corrupt", "no two ways of reading it agree on where it ends")
 
 
-def _part(movie: Movie, end: float, span: tuple[float, float] | None) -> tuple[float, float]:
+def part_of(movie: Movie, end: float, span: tuple[float, float] | None) -> tuple[float, float]:
     """Returns when the part of a video that is wanted begins and ends, presentation time.
 
     Raises:
@@ -160,35 +160,35 @@ def _by_packets(movie: Movie, canvas: _Canvas) -> None:
             if packet.pts is not None and not packet.is_discard
         }
         if len(order) != len(visible):  # stamps that are missing, or there twice
-            raise _Distrusted
+            raise Distrusted
         if at_end:
             _check_end(movie, moments[-1], _last_shown(movie, visible))
         wanted = _nearest(sorted(order), moments, movie.tick)
         skippable = movie.codec.name == "h264"
         for first, last in _spans(packets, sorted(order[stamp] for stamp in wanted)):
             span = packets[first : last + 1]
-            for frame in _decode(movie, span, wanted if skippable else None):
+            for frame in decode_packets(movie, span, wanted if skippable else None):
                 if frame.pts in wanted:
                     canvas.show(frame, wanted.pop(frame.pts))
         if wanted:
-            raise _Distrusted
+            raise Distrusted
 
 
 def _by_frames(movie: Movie, canvas: _Canvas) -> None:
     """Shows the frames by their own time stamps; decodes everything, to see what comes out."""
     for moments in _stretches(canvas.moments):
         packets, at_end = movie.read(moments[0], moments[-1])
-        shown = [frame.pts for frame in _decode(movie, packets)]
+        shown = [frame.pts for frame in decode_packets(movie, packets)]
         stamps = [stamp for stamp in shown if stamp is not None]
         if len(stamps) != len(shown) or any(a >= b for a, b in itertools.pairwise(stamps)):
-            raise _Distrusted
+            raise Distrusted
         if at_end:
             end = stamps[-1] * movie.tick + 1 / movie.fps if stamps else movie.begin
             _check_end(movie, moments[-1], end)
         if not stamps:
             raise DecodeError("corrupt", "no picture comes out of the decoder")
         wanted = _nearest(stamps, moments, movie.tick)
-        for frame in _decode(movie, packets):
+        for frame in decode_packets(movie, packets):
             if frame.pts in wanted:
                 canvas.show(frame, wanted[frame.pts])
 
@@ -200,7 +200,7 @@ def _by_count(movie: Movie, canvas: _Canvas) -> None:
         place = (moment - _NEARER - movie.begin) * movie.fps
         wanted.setdefault(max(0, int(np.ceil(place - 0.5))), []).append(moment)
     count = 0
-    for frame in _decode(movie, movie.packets(movie.begin)):
+    for frame in decode_packets(movie, movie.packets(movie.begin)):
         if count in wanted:
             canvas.show(frame, wanted.pop(count))
         count += 1
@@ -250,7 +250,7 @@ def _spans(packets: list[Packet], needed: list[int]) -> list[tuple[int, int]]:
     return spans
 
 
-def _decode(
+def decode_packets(
     movie: Movie, packets: Iterable[Packet], wanted: Container[int | None] | None = None
 ) -> Iterator[VideoFrame]:
     """Yields the frames of packets that begin with a keyframe.
@@ -262,7 +262,7 @@ def _decode(
 
     Raises:
       DecodeError: a frame is damaged, and so may be all that follow it.
-      _Distrusted: what the file calls a keyframe is none.
+      Distrusted: what the file calls a keyframe is none.
     """
     codec, first = movie.codec, None
     codec.flush_buffers()
@@ -273,7 +273,7 @@ def _decode(
             codec.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
         for frame in codec.decode(packet):
             if movie.seekable and frame.pts == first and not frame.key_frame:
-                raise _Distrusted
+                raise Distrusted
             # Frames shown before the keyframe may lack those they refer to; nobody wants them.
             led_in = frame.pts is not None and first is not None and frame.pts < first
             if frame.is_corrupt and not led_in:

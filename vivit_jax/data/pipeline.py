@@ -19,7 +19,6 @@ the decoding and destroy the iterator whatever happens inside.
 
 import contextlib
 import functools
-import math
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
@@ -30,9 +29,9 @@ from vivit_jax import config
 from vivit_jax.data.bad_videos import BadVideos
 from vivit_jax.data.clips import TRAINING_KINDS, Sampling
 from vivit_jax.data.geometry import Geometry
-from vivit_jax.data.pool import DecodeFailure, DecodePool, Reading, cores
-from vivit_jax.data.sources import Source
-from vivit_jax.data.worker import Task
+from vivit_jax.data.pixels import Pixels, open_pixels
+from vivit_jax.data.pool import DecodeFailure, Reading, cores
+from vivit_jax.data.sources import Source, media_of
 from vivit_jax.errors import InputError
 from vivit_jax.host_tensorflow import host_tensorflow
 
@@ -204,9 +203,9 @@ def eval_batches(
 class Batches:
     """An iterator over batches; `bad` is the record of those unreadable, as far as given."""
 
-    def __init__(self, dataset, reader: "_Reader", pool: DecodePool, steps: range):
+    def __init__(self, dataset, reader: "_Reader", steps: range):
         self._iterator: Iterator = iter(dataset)
-        self._reader, self._pool, self._steps = reader, pool, steps
+        self._reader, self._steps = reader, steps
         self.bad = reader.bad
 
     def __len__(self) -> int:
@@ -235,11 +234,11 @@ class Batches:
 
     def reading(self) -> Reading:
         """Returns what was read so far, ahead of what was given."""
-        return self._pool.reading()
+        return self._reader.pixels.reading()
 
     def close(self) -> None:
         """Ends the decoding, then destroys the iterator while Python can still serve it."""
-        self._pool.close()
+        self._reader.pixels.close()
         self._iterator = iter(())
 
 
@@ -257,7 +256,7 @@ class _Reader:
         counts: np.ndarray,
     ):
         self.counts = counts  # which of the rows are reported on
-        self._source, self._data, self._views = source, data, views
+        self._source, self._data, self.views = source, data, views
         self._place, self.bad = place, bad
         sampling, geometry = views
         self.testing = geometry.test_crops > 0
@@ -270,13 +269,16 @@ class _Reader:
             "multi": ((num_outputs,), np.float32),
             "none": ((0,), np.int32),
         }[data.labels]
-        self.workers = data.workers
-        self.pool: DecodePool
+        self.workers, self.media = data.workers, media_of(source)
+        self.pixels: Pixels
         self.error: BaseException | None = None
         self._failures: dict[int, DecodeFailure] = {}
 
     def load(self, local: np.int64):
-        """Returns video, label, valid, position and index: runs in TensorFlow's threads."""
+        """Returns label, valid, position, index and what the graph makes the video of.
+
+        It runs in TensorFlow's threads.
+        """
         try:
             return self._load(int(local))
         except BaseException as error:
@@ -319,46 +321,42 @@ class _Reader:
     def _load(self, local: int):
         position, index, key = self._place(local)
         label = np.zeros(*self.label)
-        pixels = DecodeFailure("padding", "")
+        parts = DecodeFailure("padding", "")
         if index >= 0:
             example = self._source.example(index)
             if self._data.labels == "multi":
                 label[list(np.atleast_1d(example.label))] = 1
             else:
                 label[...] = example.label
-            pixels = self.pool.decode(Task(example.video, *self._views, key, example.span))
-        valid = isinstance(pixels, np.ndarray)
-        if not valid:
+            parts = self.pixels.read(example, key)
+        valid = not isinstance(parts, DecodeFailure)
+        if isinstance(parts, DecodeFailure):
             if index >= 0:
-                self._failures[position] = pixels
-            pixels = np.zeros(self.shape, np.uint8)
-        return (
-            pixels.reshape(self.shape),
-            label,
-            np.bool_(valid),
-            np.int64(position),
-            np.int32(index),
-        )
+                self._failures[position] = parts
+            parts = self.pixels.nothing
+        return label, np.bool_(valid), np.int64(position), np.int32(index), *parts
 
 
 @contextlib.contextmanager
 def _open(reader: _Reader, steps: range) -> Iterator[Batches]:
-    """Yields batches of this process's rows; ends the decoding processes at the end."""
+    """Yields batches of this process's rows; ends the decoding at the end."""
     share = len(reader.counts)
     workers = reader.workers or cores()
-    with DecodePool(workers, math.prod(reader.shape)) as pool:
-        reader.pool = pool
+    with open_pixels(reader.media, reader.views, reader.shape, workers) as pixels:
+        reader.pixels = pixels
         tf = host_tensorflow()
-        kinds = (tf.uint8, reader.label[1], tf.bool, tf.int64, tf.int32)
-        shapes = (reader.shape, reader.label[0], (), (), ())
-        names = ("video", "label", "valid", "position", "index")
+        parts = [np.asarray(part) for part in pixels.nothing]
+        kinds = (reader.label[1], tf.bool, tf.int64, tf.int32)
+        kinds += tuple(tf.string if part.dtype == object else part.dtype for part in parts)
+        shapes = (reader.label[0], (), (), (), *(part.shape for part in parts))
+        names = ("label", "valid", "position", "index")
 
+        @tf.autograph.experimental.do_not_convert  # it is a graph as it stands
         def load(local):
             values = tf.numpy_function(reader.load, [local], kinds, stateful=False)
-            return {
-                name: tf.ensure_shape(value, shape)
-                for name, value, shape in zip(names, values, shapes, strict=True)
-            }
+            values = [tf.ensure_shape(*pair) for pair in zip(values, shapes, strict=True)]
+            batch = dict(zip(names, values, strict=False))
+            return {**batch, "video": pixels.in_graph(tuple(values[len(names) :]), batch["valid"])}
 
         calls = workers + _CALLS_WAITING
         dataset = tf.data.Dataset.range(steps.start * share, steps.stop * share)
@@ -367,7 +365,7 @@ def _open(reader: _Reader, steps: range) -> Iterator[Batches]:
         options = tf.data.Options()
         options.autotune.enabled = False
         options.threading.private_threadpool_size = calls + 2  # for calls that only wait
-        batches = Batches(dataset.with_options(options), reader, pool, steps)
+        batches = Batches(dataset.with_options(options), reader, steps)
         try:
             yield batches
         finally:

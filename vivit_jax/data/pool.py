@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 from multiprocessing.connection import Connection, Pipe
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class Reading(NamedTuple):
 
     Attributes:
       videos: that it was given.
-      seconds: that its workers spent on them.
+      seconds: that its workers spent on them; not a number where nobody knows.
       workers: how many there are.
     """
 
@@ -59,15 +59,22 @@ class Reading(NamedTuple):
 class DecodePool:
     """A fixed number of decoding processes, as a context manager; safe to call from any thread."""
 
-    def __init__(self, workers: int, clip_bytes: int, timeout: float = 60.0):
+    def __init__(
+        self,
+        workers: int,
+        clip_bytes: int,
+        timeout: float = 60.0,
+        module: str = worker.__name__,
+    ):
         """Makes a pool; entering it starts the processes.
 
         Args:
           workers: processes.
           clip_bytes: most bytes of pixels that one task gives.
           timeout: seconds that one video may take.
+          module: what a process runs: data/worker.py, or another that serves as it does.
         """
-        self._workers = [_Worker(clip_bytes, timeout) for _ in range(workers)]
+        self._workers = [_Worker(clip_bytes, timeout, module) for _ in range(workers)]
         self._idle: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._videos, self._seconds = 0, 0.0
@@ -91,8 +98,11 @@ class DecodePool:
         for member in self._workers:
             member.close()
 
-    def decode(self, task: worker.Task) -> np.ndarray | DecodeFailure:
-        """Returns the views of the task's video: uint8 [V T H W 3], or why there are none."""
+    def decode(self, task: Any) -> Any:
+        """Returns what the module makes of the task, or a DecodeFailure that says why nothing.
+
+        Of a worker.Task these are the views of its video: uint8 [V T H W 3].
+        """
         member = self._idle.get()
         if member is None:  # closed; pass the word on to the next that waits
             self._idle.put(None)
@@ -108,7 +118,9 @@ class DecodePool:
             self._idle.put(member)
         with self._lock:
             self._videos, self._seconds = self._videos + 1, self._seconds + reply.seconds
-        return DecodeFailure(reply.cause, reply.detail) if pixels is None else pixels.take()
+        if reply.cause:
+            return DecodeFailure(reply.cause, reply.detail)
+        return reply.detail if pixels is None else pixels.take()
 
     def reading(self) -> Reading:
         """Returns what was done so far, without what broke a worker."""
@@ -145,8 +157,8 @@ class _Pixels(NamedTuple):
 class _Worker:
     """One process with its pipe and memory; used by one thread at a time, closed by any."""
 
-    def __init__(self, clip_bytes: int, timeout: float):
-        self._timeout = timeout
+    def __init__(self, clip_bytes: int, timeout: float, module: str):
+        self._timeout, self._module = timeout, module
         size = worker.PARTS * clip_bytes
         self._file = _memory_file(size)
         self._memory = np.frombuffer(mmap.mmap(self._file, size), np.uint8)
@@ -171,15 +183,15 @@ class _Worker:
                 limit = int(2 * self._timeout) + 1
                 paths = [str(_PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", worker.__name__, *map(str, (*fds, limit))],
+                    [sys.executable, "-m", self._module, *map(str, (*fds, limit))],
                     pass_fds=fds,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,  # a command's output is the command's own
                     env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
                 )
 
-    def decode(self, task: worker.Task) -> tuple[worker.Reply, _Pixels | None]:
-        """Returns the answer to a task, and the pixels where there are some.
+    def decode(self, task: Any) -> tuple[worker.Reply, _Pixels | None]:
+        """Returns the answer to a task, and its pixels where it is any.
 
         Raises:
           _Broken: the process died or was too slow.
@@ -200,7 +212,7 @@ class _Worker:
             except OSError as error:
                 raise self._death() from error
             reply = worker.Reply(*self._receive(self._timeout))
-            if reply.cause:
+            if reply.cause or not isinstance(reply.detail, tuple):
                 return reply, None
             stack.pop_all()  # released by whoever takes the pixels
         memory = self._memory[self._part, : math.prod(reply.detail)]

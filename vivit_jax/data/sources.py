@@ -11,7 +11,7 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -22,7 +22,25 @@ from vivit_jax.data.lists import Row, read_list, refuse
 from vivit_jax.errors import InputError
 from vivit_jax.options import choose
 
-_EVAL_FOLDERS = ("val", "valid", "validation", "eval", "test")  # the first that exists is used
+EVAL_FOLDERS = ("val", "valid", "validation", "eval", "test")  # the first that exists is used
+
+
+class Stored(Protocol):
+    """A video in a data set's own files, read when it is asked for.
+
+    Attributes:
+      media: what `read` gives: "video" for a video file's content, "jpeg" for frames.Frames.
+    """
+
+    media: str
+
+    def read(self) -> Any:
+        """Returns it.
+
+        Raises:
+          DecodeError: it cannot be read.
+        """
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,14 +49,14 @@ class Example:
 
     Attributes:
       id: path below the root, with forward slashes; unique.
-      video: path, or a file's content.
+      video: path, a file's content, or where in a data set's own files it is.
       label: index into the label map; several for data.labels "multi" and "heads", and () for
         "none".
       span: the first and last second that it is of the video, from its first frame; None for all.
     """
 
     id: str
-    video: str | bytes
+    video: str | bytes | Stored
     label: int | tuple[int, ...]
     span: tuple[float, float] | None = None
 
@@ -100,16 +118,30 @@ class Sources:
       eval: held out; empty where none were.
       label_maps: the names of the labels; one map a head for data.labels "heads", else one,
         which is empty for "none".
+      directional: whether a label can mean a direction, where the videos' own files say so.
     """
 
     train: Source
     eval: Source
     label_maps: tuple[tuple[str, ...], ...]
+    directional: bool = False
 
     @property
     def label_map(self) -> tuple[str, ...]:
         """The names of the labels (of the first head)."""
         return self.label_maps[0]
+
+
+class Identified(Protocol):
+    """Something with an id."""
+
+    @property
+    def id(self) -> str:
+        """Unique."""
+        ...
+
+
+T = TypeVar("T", bound=Identified)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,18 +155,12 @@ class _Found:
 
 
 def open_sources(data: config.Data) -> Sources:
-    """Returns the training and held-out videos that `data` describes.
+    """Returns the training and held-out videos of a folder or of lists.
 
     Raises:
       InputError: there is no video to train on, or a path, label or line cannot be used.
     """
-    choose("data.labels", data.labels, ("single", "multi", "heads", "none"))
-    if not 0 <= data.holdout < 1:
-        raise InputError(f"data.holdout is {data.holdout}; expected at least 0 and below 1.")
-    if not 0 < data.train_share <= 1:
-        raise InputError(f"data.train_share is {data.train_share}; expected above 0, at most 1.")
-    if data.labels == "none" and data.label_map:
-        raise InputError('data.label_map is set, and data.labels = "none" reads no labels.')
+    check_options(data)
     if data.eval_list and not data.train_list:
         raise InputError("data.eval_list is set and data.train_list is not; give both, or only it.")
     found = _from_lists(data) if data.train_list else _from_folder(data)
@@ -163,6 +189,27 @@ def open_sources(data: config.Data) -> Sources:
     return Sources(Listed(used), Listed(examples[len(train) :]), maps)
 
 
+def check_options(data: config.Data) -> None:
+    """Refuses options that suit no data set.
+
+    Raises:
+      InputError: names the option.
+    """
+    choose("data.labels", data.labels, ("single", "multi", "heads", "none"))
+    if not 0 <= data.holdout < 1:
+        raise InputError(f"data.holdout is {data.holdout}; expected at least 0 and below 1.")
+    if not 0 < data.train_share <= 1:
+        raise InputError(f"data.train_share is {data.train_share}; expected above 0, at most 1.")
+    if data.labels == "none" and data.label_map:
+        raise InputError('data.label_map is set, and data.labels = "none" reads no labels.')
+
+
+def media_of(source: Source) -> str:
+    """Returns what a source's videos are: "jpeg" for frames.Frames, "video" for video files."""
+    video = source.example(0).video if len(source) else ""
+    return "video" if isinstance(video, str | bytes) else video.media
+
+
 def fingerprint(source: Source) -> dict[str, int | str]:
     """Returns how many videos there are, and a few letters of their ids, labels and order."""
     letters = hashlib.blake2b(digest_size=8)
@@ -173,12 +220,12 @@ def fingerprint(source: Source) -> dict[str, int | str]:
     return {"videos": len(source), "digest of their ids and labels": letters.hexdigest()}
 
 
-def split_by_hash(items: Sequence[_Found], holdout: float) -> tuple[list[_Found], list[_Found]]:
+def split_by_hash(items: Sequence[T], holdout: float) -> tuple[list[T], list[T]]:
     """Returns training and held-out videos, drawn by their ids alone.
 
     A video stays where it is for ever: neither the seed nor the other videos move it.
     """
-    parts: tuple[list[_Found], list[_Found]] = ([], [])
+    parts: tuple[list[T], list[T]] = ([], [])
     for item in items:
         parts[_number(item.id) < holdout].append(item)
     return parts
@@ -226,10 +273,10 @@ def _from_folder(data: config.Data) -> tuple[list[_Found], list[_Found]]:
     root = os.path.realpath(data.root)
     names = {entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."}
     videos = _any_videos if data.labels == "none" else _class_folders
-    if "train" not in names or names - {"train", *_EVAL_FOLDERS}:
+    if "train" not in names or names - {"train", *EVAL_FOLDERS}:
         return videos(root, root), []
     train = videos(os.path.join(root, "train"), root)
-    for name in _EVAL_FOLDERS:
+    for name in EVAL_FOLDERS:
         if name in names:
             held_out = videos(os.path.join(root, name), root)
             known = {item.labels for item in train}

@@ -22,7 +22,7 @@ def verdict(
     if waiting < WORTH or not reading.videos:
         return ""
     full = videos_per_second / max(0.01, 1 - waiting)
-    each = reading.seconds / reading.videos
+    from_files = not math.isnan(reading.seconds)
 
     def at(rate: float) -> str:
         return f"{rate * repeats:.4g} clips/s"
@@ -34,13 +34,16 @@ def verdict(
         advice.append(f"data.workers={workers} of {cores} cores, for about {at(gives)}")
     more = min(full, 2 * videos_per_second)
     advice.append(f"data.repeats={2 * repeats}, two clips from each decoding, for about {at(more)}")
-    advice.append(
-        "records with frames as JPEG, which python -m vivit_jax.data.build makes, and tells their "
-        "speed here"
-    )
+    if from_files:
+        advice.append(
+            "records with frames as JPEG: python -m vivit_jax.data.build makes them, and tells how "
+            "fast they are read here"
+        )
+    takes = ""
+    if from_files:
+        each = 1e3 * reading.seconds / reading.videos
+        takes = f" a video takes {each:.3g} ms in each of {reading.workers} workers,"
     return (
-        f"Waiting for data {100 * waiting:.0f} % of the time: a video takes "
-        f"{1e3 * each:.3g} ms in each of {reading.workers} workers, "
-        f"{at(videos_per_second)}; the step alone would take {at(full)}. What would help: "
-        f"{'; '.join(advice)}."
+        f"Waiting for data {100 * waiting:.0f} % of the time:{takes} {at(videos_per_second)}; the "
+        f"step alone would take {at(full)}. What would help: {'; '.join(advice)}."
     )

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -47,6 +48,9 @@ class Reply(NamedTuple):
     seconds: float
 
 
+Answer = Callable[[Any, np.ndarray], tuple[str, Any]]  # (cause, message), or ("", what there is)
+
+
 def answer(task: Task, memory: np.ndarray) -> tuple[str, tuple[int, ...] | str]:
     """Returns ("", shape of the pixels now in memory), or (cause, message)."""
     try:
@@ -58,13 +62,14 @@ def answer(task: Task, memory: np.ndarray) -> tuple[str, tuple[int, ...] | str]:
     return "", pixels.shape
 
 
-def serve(pipe: Connection, memory: np.ndarray, seconds: int) -> None:
+def serve(pipe: Connection, memory: np.ndarray, seconds: int, reply_to: Answer) -> None:
     """Answers tasks until the pipe ends; a task of more than `seconds` ends the process.
 
     Args:
       pipe: gives (part of the memory, Task), and takes what makes a Reply.
       memory: uint8 [parts, bytes].
       seconds: see above.
+      reply_to: what a task is answered by.
     """
     pipe.send("ready")
     while True:
@@ -74,18 +79,23 @@ def serve(pipe: Connection, memory: np.ndarray, seconds: int) -> None:
             return
         signal.alarm(seconds)  # kills, should nobody be left to do it
         start = time.perf_counter()
-        found = answer(task, memory[part])
+        found = reply_to(task, memory[part])
         signal.alarm(0)
         pipe.send((*found, time.perf_counter() - start))  # a Reply; its class is another's here
 
 
-def main(arguments: list[str]) -> None:
-    """Serves over the inherited file descriptors."""
+def main(arguments: list[str], reply_to: Answer = answer) -> None:
+    """Serves over the inherited file descriptors.
+
+    Args:
+      arguments: what the pool gives.
+      reply_to: what a task is answered by.
+    """
     pipe, memory, seconds = (int(argument) for argument in arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process
     size = os.fstat(memory).st_size
     parts = np.frombuffer(mmap.mmap(memory, size), np.uint8).reshape(PARTS, -1)
-    serve(Connection(pipe), parts, seconds)
+    serve(Connection(pipe), parts, seconds, reply_to)
 
 
 if __name__ == "__main__":
