@@ -19,11 +19,11 @@ setuptools.setup(
     python_requires=">=3.11,<3.14",
     install_requires=[
         "absl-py>=2.1",
-        "array_record>=0.8.3",  # records; tensorflow-datasets brings it on Linux
+        "array_record>=0.8.6",  # records; tensorflow-datasets brings it on Linux
         "av>=18.1",
         "clu>=0.0.12",
         "einops>=0.8.1",
-        "etils[epath]>=1.13",  # records on remote file systems; orbax brings it
+        "etils[epath]>=1.15",  # records on remote file systems; orbax brings it
         "flax>=0.12.8",
         "importlib_resources>=6",  # tensorflow-datasets needs it and does not say so
         "jax>=0.10.2",
@@ -34,8 +34,9 @@ setuptools.setup(
         "numpy>=2.1",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
-        "pillow>=11",  # JPEG frames of records; matplotlib brings it
+        "pillow>=13",  # JPEG frames of records; matplotlib brings it
         "pyyaml>=6",  # what PySlowFast's files tell of themselves; ml-collections brings it
+        "scipy>=1.15",  # k-d trees, to find duplicates; jax brings it
         "safetensors>=0.6.1",  # the format of most published weights; numpy is all that it needs
         "tensorboard>=2.20",  # clu needs it and does not say so
         "tensorflow-cpu>=2.21; sys_platform == 'linux'",  # tf.data only: the accelerator is JAX's

@@ -65,7 +65,7 @@ def test_imports_only_downward(path):
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
-        ("vivit_jax.data.worker", ("jax", "tensorflow", "matplotlib")),
+        ("vivit_jax.data.worker, vivit_jax.data.check", ("jax", "tensorflow", "matplotlib")),
         ("vivit_jax.train_step, vivit_jax.models, vivit_jax.objectives", ("tensorflow",)),
         ("vivit_jax.optim, vivit_jax.sharding, vivit_jax.data.augment", ("tensorflow",)),
         ("vivit_jax.train, vivit_jax.predict, vivit_jax.recipe", ("tensorflow", "matplotlib")),

@@ -30,6 +30,8 @@ class Data:
         "none": a list's labels are not read, and folders are no classes. Where the data set of the
         catalogue has others, "single" becomes those.
       split: which of its official splits, where the data set has several: 1 and up.
+      exclude: a bad list, as the dataset doctor (data/check.py) and training itself write it to
+        bad_videos.jsonl: its videos are left out; the classes stay what they are without it.
       holdout: share of the videos held out, by a stable hash of a video's id; read only where
         neither eval_list nor folders named train and val split them.
       train_share: share of the training videos that is used, by a stable hash of their ids: of
@@ -64,6 +66,7 @@ class Data:
     label_map: str = ""
     labels: str = "single"
     split: int = 1
+    exclude: str = ""
     holdout: float = 0.2
     train_share: float = 1.0
     batch_size: int = 32

@@ -12,6 +12,7 @@ import pytest
 
 from vivit_jax.data.clips import Sampling
 from vivit_jax.data.decode import read_views
+from vivit_jax.data.examine import examine
 from vivit_jax.data.geometry import Geometry
 from vivit_jax.data.pool import DecodeFailure, DecodePool
 from vivit_jax.data.worker import Task
@@ -47,6 +48,12 @@ def test_a_worker_returns_what_reading_here_returns(pool, videos):
 
 def test_a_refused_video_is_a_failure_with_its_cause(pool, tmp_path):
     failure = pool.decode(task(tmp_path / "none.mp4"))
+    assert failure == DecodeFailure("missing", "no such file")
+
+
+def test_a_worker_calls_a_function_too(pool, videos, tmp_path):
+    assert pool.call(examine, str(videos["plain"])) == examine(str(videos["plain"]))
+    failure = pool.call(examine, str(tmp_path / "none.mp4"))
     assert failure == DecodeFailure("missing", "no such file")
 
 

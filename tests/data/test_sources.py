@@ -1,5 +1,6 @@
 """Which videos there are, which are held out, and what their labels mean."""
 
+import json
 import os
 import pathlib
 
@@ -271,3 +272,46 @@ def test_links_may_not_leave_the_root_and_loops_end(tmp_path):
     os.symlink(tmp_path / "outside.mp4", root / "a/3.mp4")
     with pytest.raises(InputError, match=f"3.mp4 is a link that leaves {root}; use a list"):
         open_sources(config.Data(root=str(root)))
+
+
+def test_an_excluded_video_is_left_out_and_moves_nothing_else(tmp_path, caplog):
+    root = touch(tmp_path, *(f"c{i % 3}/{i}.mp4" for i in range(60)), "d/only.mp4")
+    whole = open_sources(config.Data(root=str(root), holdout=0.3))
+    bad = [whole.train.example(3).id, whole.eval.example(2).id, "d/only.mp4", "gone/1.mp4"]
+    lines = "".join(json.dumps({"id": identity, "cause": "frozen"}) + "\n" for identity in bad)
+    (tmp_path / "bad_videos.jsonl").write_text(lines)
+    data = config.Data(root=str(root), holdout=0.3, exclude=str(tmp_path / "bad_videos.jsonl"))
+    with caplog.at_level("INFO", logger="vivit_jax"):
+        left = open_sources(data)
+    assert ids(left.train) == [name for name in ids(whole.train) if name not in bad]
+    assert ids(left.eval) == [name for name in ids(whole.eval) if name not in bad]
+    assert left.label_map == whole.label_map == ("c0", "c1", "c2", "d")
+    assert "leaves out 3 of 61 videos" in caplog.text
+    assert "1 of the 4 videos" in caplog.text
+    assert "gone/1.mp4" in caplog.text
+
+
+def test_a_missing_file_that_is_excluded_is_not_missed(tmp_path):
+    touch(tmp_path, "a.mp4")
+    (tmp_path / "list.txt").write_text("a.mp4 0\nb.mp4 1\n")
+    (tmp_path / "bad.jsonl").write_text('{"id": "b.mp4"}\n')
+    lists = {"train_list": str(tmp_path / "list.txt"), "holdout": 0.0}
+    with pytest.raises(InputError, match=r"no such file.*b\.mp4"):
+        open_sources(config.Data(**lists))
+    left = open_sources(config.Data(**lists, exclude=str(tmp_path / "bad.jsonl")))
+    assert ids(left.train) == ["a.mp4"]
+    assert left.label_map == ("0", "1")
+
+
+def test_a_bad_list_that_is_none_is_refused(tmp_path):
+    root = touch(tmp_path, "c/a.mp4")
+    bad = tmp_path / "bad.jsonl"
+    data = config.Data(root=str(root), holdout=0.0, exclude=str(bad))
+    with pytest.raises(InputError, match="cannot be read"):
+        open_sources(data)
+    bad.write_text('{"id": "x"}\nc/a.mp4\n{"path": "y"}\n')
+    with pytest.raises(InputError, match=r"2 of 3 entries.*\n.*line 2: 'c/a.mp4'\n.*line 3"):
+        open_sources(data)
+    bad.write_text('{"id": "c/a.mp4"}\n')
+    with pytest.raises(InputError, match="leaves no video to train on"):
+        open_sources(data)

@@ -8,6 +8,7 @@ labels are wanted, a line may be a path alone.
 
 import csv
 import dataclasses
+import json
 import pathlib
 import re
 from collections import Counter
@@ -101,6 +102,27 @@ def read_list(path: str, kind: str, optional: bool = False) -> list[Row]:
     if not rows:
         raise InputError(f"{path} lists no video; expected `path label` a line.")
     return rows
+
+
+def read_excluded(path: str) -> frozenset[str]:
+    """Returns the ids of the videos that a bad list names.
+
+    A line of it is a JSON object with an "id", as the dataset doctor and training write it;
+    whatever else the object holds is for people.
+
+    Raises:
+      InputError: the file is missing, or a line is no such object.
+    """
+    ids, faults, lines = set(), [], read_lines(path)
+    for number, line in lines:
+        try:
+            ids.add(str(json.loads(line)["id"]))
+        except (ValueError, TypeError, KeyError):
+            faults.append(f"{path}, line {number}: {line[:80]!r}")
+    refuse(
+        faults, len(lines), 'Expected a JSON object with an "id" a line, as bad_videos.jsonl has.'
+    )
+    return frozenset(ids)
 
 
 def read_lines(path: str) -> list[tuple[int, str]]:

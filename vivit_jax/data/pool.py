@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, NamedTuple
 
@@ -42,7 +43,7 @@ class Reading(NamedTuple):
 
     Attributes:
       videos: that it was given.
-      seconds: that its workers spent on them; not a number where nobody knows.
+      seconds: that its workers spent on them.
       workers: how many there are.
     """
 
@@ -59,22 +60,15 @@ class Reading(NamedTuple):
 class DecodePool:
     """A fixed number of decoding processes, as a context manager; safe to call from any thread."""
 
-    def __init__(
-        self,
-        workers: int,
-        clip_bytes: int,
-        timeout: float = 60.0,
-        module: str = worker.__name__,
-    ):
+    def __init__(self, workers: int, clip_bytes: int, timeout: float = 60.0):
         """Makes a pool; entering it starts the processes.
 
         Args:
           workers: processes.
           clip_bytes: most bytes of pixels that one task gives.
           timeout: seconds that one video may take.
-          module: what a process runs: data/worker.py, or another that serves as it does.
         """
-        self._workers = [_Worker(clip_bytes, timeout, module) for _ in range(workers)]
+        self._workers = [_Worker(clip_bytes, timeout) for _ in range(workers)]
         self._idle: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._videos, self._seconds = 0, 0.0
@@ -98,17 +92,22 @@ class DecodePool:
         for member in self._workers:
             member.close()
 
-    def decode(self, task: Any) -> Any:
-        """Returns what the module makes of the task, or a DecodeFailure that says why nothing.
+    def decode(self, task: worker.Task) -> np.ndarray | DecodeFailure:
+        """Returns the views of the task's video: uint8 [V T H W 3], or why there are none."""
+        return self._answer(task)
 
-        Of a worker.Task these are the views of its video: uint8 [V T H W 3].
-        """
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Returns what a function of a module returns there, or a DecodeFailure."""
+        return self._answer(worker.Call(function, arguments))
+
+    def _answer(self, task: worker.Task | worker.Call) -> Any:
+        """Returns the answer to a task from the first worker that is idle."""
         member = self._idle.get()
         if member is None:  # closed; pass the word on to the next that waits
             self._idle.put(None)
             return DecodeFailure("closed", "the pool was closed")
         try:
-            reply, pixels = member.decode(task)
+            reply, pixels = member.answer(task)
         except _Broken as broken:
             if self._closed:
                 return DecodeFailure("closed", "the pool was closed")
@@ -157,8 +156,8 @@ class _Pixels(NamedTuple):
 class _Worker:
     """One process with its pipe and memory; used by one thread at a time, closed by any."""
 
-    def __init__(self, clip_bytes: int, timeout: float, module: str):
-        self._timeout, self._module = timeout, module
+    def __init__(self, clip_bytes: int, timeout: float):
+        self._timeout = timeout
         size = worker.PARTS * clip_bytes
         self._file = _memory_file(size)
         self._memory = np.frombuffer(mmap.mmap(self._file, size), np.uint8)
@@ -183,15 +182,15 @@ class _Worker:
                 limit = int(2 * self._timeout) + 1
                 paths = [str(_PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", self._module, *map(str, (*fds, limit))],
+                    [sys.executable, "-m", worker.__name__, *map(str, (*fds, limit))],
                     pass_fds=fds,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,  # a command's output is the command's own
                     env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
                 )
 
-    def decode(self, task: Any) -> tuple[worker.Reply, _Pixels | None]:
-        """Returns the answer to a task, and its pixels where it is any.
+    def answer(self, task: worker.Task | worker.Call) -> tuple[worker.Reply, _Pixels | None]:
+        """Returns the answer to a task, and the pixels where there are some.
 
         Raises:
           _Broken: the process died or was too slow.
@@ -212,7 +211,7 @@ class _Worker:
             except OSError as error:
                 raise self._death() from error
             reply = worker.Reply(*self._receive(self._timeout))
-            if reply.cause or not isinstance(reply.detail, tuple):
+            if reply.cause or isinstance(task, worker.Call):
                 return reply, None
             stack.pop_all()  # released by whoever takes the pixels
         memory = self._memory[self._part, : math.prod(reply.detail)]

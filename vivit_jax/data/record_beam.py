@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from vivit_jax.data import record_format, record_shards, record_worker
+from vivit_jax.data import record_format, record_shards
 from vivit_jax.data.pool import DecodePool, cores
 from vivit_jax.data.record_format import Form
 from vivit_jax.data.record_shards import Plan
@@ -152,7 +152,7 @@ def _make(form: Form, labels: str, timeout: float, item: tuple[int, Example]) ->
 @functools.cache
 def _pool(timeout: float) -> DecodePool:
     """Returns this machine's encoding processes, which live as long as Beam's own."""
-    pool = DecodePool(cores(), 1, timeout, record_worker.__name__)
+    pool = DecodePool(cores(), 1, timeout)
     atexit.register(pool.close)
     return pool.__enter__()
 

@@ -21,7 +21,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from vivit_jax.data import record_format, record_table, record_worker, records
+from vivit_jax.data import record_format, record_table, records
+from vivit_jax.data.encoding import encode
 from vivit_jax.data.pool import DecodeFailure, DecodePool
 from vivit_jax.data.record_format import ABOUT, Form
 from vivit_jax.data.sources import Example, Source, fingerprint
@@ -223,10 +224,9 @@ def encoded(
 ) -> Generator[tuple[Example, dict[str, Any]]]:
     """Yields the examples of shards with what was made of their videos, in order."""
     examples = (plan.splits[shard.split].example(i) for shard in shards for i in shard.examples)
-    module = record_worker.__name__
     with (
         concurrent.futures.ThreadPoolExecutor(workers) as threads,  # ends after what it waits for
-        DecodePool(workers, 1, timeout, module) as pool,
+        DecodePool(workers, 1, timeout) as pool,
     ):
 
         def make(example: Example) -> tuple[Example, dict[str, Any]]:
@@ -237,7 +237,7 @@ def encoded(
 
 def content_of(pool: DecodePool, example: Example, form: Form) -> dict[str, Any]:
     """Returns what a process of the pool made of an example's video."""
-    content = pool.decode(record_worker.Task(example.video, example.span, form))  # type: ignore[arg-type]
+    content = pool.call(encode, example.video, example.span, form)
     if isinstance(content, DecodeFailure):
         return record_format.refused(form.kind, *content)
     return content

@@ -24,7 +24,7 @@ from vivit_jax.data.frames import Frames
 from vivit_jax.data.lists import SHOWN, read_label_map
 from vivit_jax.data.record_format import ABOUT, NANO, TRAIN, VALIDATION
 from vivit_jax.data.record_table import NUMBERS, Table
-from vivit_jax.data.sources import Example, Listed, Sources, share_by_hash
+from vivit_jax.data.sources import Example, Sources, selected
 from vivit_jax.errors import InputError
 from vivit_jax.host_tensorflow import host_tensorflow
 
@@ -49,9 +49,8 @@ def open_records(data: config.Data) -> Sources:
     label_maps = _check_labels(about, data, root)
     check_shards(root, about)
     sources = {split: _examples(root, about, split, data.labels) for split in about["splits"]}
-    used = share_by_hash(sources[TRAIN], data.train_share, data.labels in ("single", "heads"))
-    held_out = sources.get(VALIDATION, [])
-    return Sources(Listed(used), Listed(held_out), label_maps, about["directional"])
+    parts = selected(data, sources[TRAIN], sources.get(VALIDATION, []))
+    return Sources(*parts, label_maps, about["directional"])
 
 
 def find(root: str):

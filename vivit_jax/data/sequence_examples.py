@@ -33,9 +33,8 @@ from vivit_jax.data.lists import refuse
 from vivit_jax.data.sources import (
     EVAL_FOLDERS,
     Example,
-    Listed,
     Sources,
-    share_by_hash,
+    selected,
     split_by_hash,
 )
 from vivit_jax.errors import InputError
@@ -103,9 +102,7 @@ def open_sequence_examples(data: config.Data) -> Sources:
         Example(item.id, StoredSequence(root, item), label[0] if single else label)
         for item, label in zip(items, indices, strict=True)
     ]
-    by_class = data.labels in ("single", "heads")
-    used = share_by_hash(examples[: len(train)], data.train_share, by_class)
-    return Sources(Listed(used), Listed(examples[len(train) :]), maps)
+    return Sources(*selected(data, examples[: len(train)], examples[len(train) :]), maps)
 
 
 def split_files(root: pathlib.Path) -> tuple[list[str], list[str]]:

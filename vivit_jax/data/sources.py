@@ -8,9 +8,11 @@ what refused videos are reported by, and two files of one name in two folders ha
 import concurrent.futures
 import dataclasses
 import hashlib
+import logging
 import os
 import pathlib
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -18,10 +20,11 @@ import numpy as np
 from vivit_jax import config
 from vivit_jax.data.folders import refuse_none, videos_below
 from vivit_jax.data.labels import index_labels
-from vivit_jax.data.lists import Row, read_list, refuse
+from vivit_jax.data.lists import Row, read_excluded, read_list, refuse
 from vivit_jax.errors import InputError
 from vivit_jax.options import choose
 
+log = logging.getLogger(__name__)
 EVAL_FOLDERS = ("val", "valid", "validation", "eval", "test")  # the first that exists is used
 
 
@@ -154,8 +157,13 @@ class _Found:
     where: str  # for messages
 
 
-def open_sources(data: config.Data) -> Sources:
+def open_sources(data: config.Data, doubtful: bool = False) -> Sources:
     """Returns the training and held-out videos of a folder or of lists.
+
+    Args:
+      data: which, without those of data.exclude.
+      doubtful: for whoever looks for what is wrong with them: files that are not there, and classes
+        that are only held out, are among them instead of refused.
 
     Raises:
       InputError: there is no video to train on, or a path, label or line cannot be used.
@@ -163,7 +171,11 @@ def open_sources(data: config.Data) -> Sources:
     check_options(data)
     if data.eval_list and not data.train_list:
         raise InputError("data.eval_list is set and data.train_list is not; give both, or only it.")
-    found = _from_lists(data) if data.train_list else _from_folder(data)
+    excluded = read_excluded(data.exclude) if data.exclude else frozenset()
+    if data.train_list:
+        found = _from_lists(data, excluded, doubtful)
+    else:
+        found = _from_folder(data, doubtful)
     train, held_out = found if found[1] else split_by_hash(found[0], data.holdout)
     if not train:
         raise InputError(
@@ -175,7 +187,7 @@ def open_sources(data: config.Data) -> Sources:
     if data.labels != "none":
         maps, indices = index_labels(
             items,
-            naming=len(train) if found[1] else len(items),
+            naming=len(train) if found[1] and not doubtful else len(items),
             map_files=data.label_map,
             heads=data.labels == "heads",
             numbers=bool(data.train_list),
@@ -184,9 +196,7 @@ def open_sources(data: config.Data) -> Sources:
         Example(item.id, item.path, label if data.labels != "single" else label[0])
         for item, label in zip(items, indices, strict=True)
     ]
-    by_class = data.labels in ("single", "heads")
-    used = share_by_hash(examples[: len(train)], data.train_share, by_class)
-    return Sources(Listed(used), Listed(examples[len(train) :]), maps)
+    return Sources(*selected(data, examples[: len(train)], examples[len(train) :]), maps)
 
 
 def check_options(data: config.Data) -> None:
@@ -218,6 +228,46 @@ def fingerprint(source: Source) -> dict[str, int | str]:
         line = f"{example.id}\n{example.label}\n{span}"
         letters.update(line.encode("utf-8", "surrogateescape"))
     return {"videos": len(source), "digest of their ids and labels": letters.hexdigest()}
+
+
+def selected(
+    data: config.Data, train: Sequence[Example], held_out: Sequence[Example]
+) -> tuple[Listed, Listed]:
+    """Returns data.train_share of the training videos, and those held out; none of data.exclude.
+
+    Raises:
+      InputError: data.exclude is no bad list, or none is left to train on.
+    """
+    learnt, judged = leave_out(data, train, held_out)
+    by_class = data.labels in ("single", "heads")
+    return Listed(share_by_hash(learnt, data.train_share, by_class)), Listed(judged)
+
+
+def leave_out(
+    data: config.Data, train: Sequence[Example], held_out: Sequence[Example]
+) -> tuple[Sequence[Example], Sequence[Example]]:
+    """Returns training and held-out examples without the videos of data.exclude; says how many.
+
+    Raises:
+      InputError: data.exclude is no bad list, or none is left to train on.
+    """
+    if not data.exclude:
+        return train, held_out
+    excluded = read_excluded(data.exclude)
+    known = {example.id for example in (*train, *held_out)}
+    learnt, judged = ([e for e in part if e.id not in excluded] for part in (train, held_out))
+    if len(train) and not learnt:
+        raise InputError(
+            f"data.exclude = {data.exclude} leaves no video to train on; check the list."
+        )
+    log.info("data.exclude leaves out %d of %d videos.", len(excluded & known), len(known))
+    if excluded - known:
+        log.warning(
+            "%d of the %d videos of %s are not among those here, such as %s: an id is a path below "
+            "data.root or the list's folder.",
+            *(len(excluded - known), len(excluded), data.exclude, min(excluded - known)),
+        )
+    return learnt, judged
 
 
 def split_by_hash(items: Sequence[T], holdout: float) -> tuple[list[T], list[T]]:
@@ -261,7 +311,7 @@ def _number(identity: str, purpose: bytes = b"") -> float:
     return int.from_bytes(digest) / 2**64
 
 
-def _from_folder(data: config.Data) -> tuple[list[_Found], list[_Found]]:
+def _from_folder(data: config.Data, doubtful: bool) -> tuple[list[_Found], list[_Found]]:
     """Returns training and held-out videos of data.root; none of these without split folders."""
     if not data.root:
         raise InputError(
@@ -284,7 +334,7 @@ def _from_folder(data: config.Data) -> tuple[list[_Found], list[_Found]]:
                 [
                     item.where
                     for item in held_out
-                    if not data.label_map and item.labels not in known
+                    if not (data.label_map or doubtful) and item.labels not in known
                 ],
                 len(held_out),
                 f"Their class folders are in {name} but not in train; add them there too.",
@@ -318,7 +368,9 @@ def _identity(path: str, root: str) -> str:
     return pathlib.PurePath(path).relative_to(root).as_posix()
 
 
-def _from_lists(data: config.Data) -> tuple[list[_Found], list[_Found]]:
+def _from_lists(
+    data: config.Data, excluded: AbstractSet[str], doubtful: bool
+) -> tuple[list[_Found], list[_Found]]:
     """Returns training and held-out videos of the list files; none of these without a list."""
     lists = [read_list(file, data.labels) for file in (data.train_list, data.eval_list) if file]
     rows = [row for rows in lists for row in rows]
@@ -329,7 +381,7 @@ def _from_lists(data: config.Data) -> tuple[list[_Found], list[_Found]]:
         [
             f"{item.where}: no such file: {item.path}"
             for item, there in zip(found, exists, strict=True)
-            if not there
+            if not (there or doubtful or item.id in excluded)
         ],
         len(rows),
         "Relative paths start at data.root or, where that is empty, at the list's own folder.",

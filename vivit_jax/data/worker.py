@@ -34,12 +34,19 @@ class Task(NamedTuple):
     span: tuple[float, float] | None = None
 
 
+class Call(NamedTuple):
+    """A function of a module, to be called with a video; its answer is small and no pixels."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+
 class Reply(NamedTuple):
     """What became of a task.
 
     Attributes:
-      cause: why there are no pixels; empty where they are in memory.
-      detail: their shape, or a message.
+      cause: why there are none; empty where pixels are in memory, or a call has an answer.
+      detail: the shape of the pixels, the answer, or a message.
       seconds: that it took.
     """
 
@@ -48,12 +55,11 @@ class Reply(NamedTuple):
     seconds: float
 
 
-Answer = Callable[[Any, np.ndarray], tuple[str, Any]]  # (cause, message), or ("", what there is)
-
-
-def answer(task: Task, memory: np.ndarray) -> tuple[str, tuple[int, ...] | str]:
-    """Returns ("", shape of the pixels now in memory), or (cause, message)."""
+def answer(task: Task | Call, memory: np.ndarray) -> tuple[str, Any]:
+    """Returns ("", shape of the pixels now in memory or a call's answer), or (cause, message)."""
     try:
+        if isinstance(task, Call):
+            return "", task.function(*task.arguments)
         pixels = read_views(*task, out=memory)
     except DecodeError as error:
         return error.cause, error.message
@@ -62,14 +68,13 @@ def answer(task: Task, memory: np.ndarray) -> tuple[str, tuple[int, ...] | str]:
     return "", pixels.shape
 
 
-def serve(pipe: Connection, memory: np.ndarray, seconds: int, reply_to: Answer) -> None:
+def serve(pipe: Connection, memory: np.ndarray, seconds: int) -> None:
     """Answers tasks until the pipe ends; a task of more than `seconds` ends the process.
 
     Args:
       pipe: gives (part of the memory, Task), and takes what makes a Reply.
       memory: uint8 [parts, bytes].
       seconds: see above.
-      reply_to: what a task is answered by.
     """
     pipe.send("ready")
     while True:
@@ -79,24 +84,21 @@ def serve(pipe: Connection, memory: np.ndarray, seconds: int, reply_to: Answer) 
             return
         signal.alarm(seconds)  # kills, should nobody be left to do it
         start = time.perf_counter()
-        found = reply_to(task, memory[part])
+        found = answer(task, memory[part])
         signal.alarm(0)
         pipe.send((*found, time.perf_counter() - start))  # a Reply; its class is another's here
 
 
-def main(arguments: list[str], reply_to: Answer = answer) -> None:
-    """Serves over the inherited file descriptors.
-
-    Args:
-      arguments: what the pool gives.
-      reply_to: what a task is answered by.
-    """
+def main(arguments: list[str]) -> None:
+    """Serves over the inherited file descriptors."""
     pipe, memory, seconds = (int(argument) for argument in arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process
     size = os.fstat(memory).st_size
     parts = np.frombuffer(mmap.mmap(memory, size), np.uint8).reshape(PARTS, -1)
-    serve(Connection(pipe), parts, seconds, reply_to)
+    serve(Connection(pipe), parts, seconds)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    from vivit_jax.data import worker  # whose Call is what comes through the pipe
+
+    worker.main(sys.argv[1:])

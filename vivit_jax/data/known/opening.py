@@ -9,7 +9,7 @@ from vivit_jax.data.known.files import Match
 from vivit_jax.data.known.kind import Known, Part
 from vivit_jax.data.known.survey import PARTS, WORDS, Survey, locate, survey, survey_folders
 from vivit_jax.data.lists import SHOWN
-from vivit_jax.data.sources import Example, Listed, Sources, open_sources, share_by_hash
+from vivit_jax.data.sources import Example, Sources, open_sources, selected
 from vivit_jax.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -42,9 +42,7 @@ def open_known(known: Known, data: config.Data) -> Sources:
     for name, part in zip(PARTS, parts, strict=True):
         tell_missing(known, WORDS[name], part, data.root)
         examples.append([_example(match, root, data.labels) for match in part.found])
-    by_class = data.labels in ("single", "heads")
-    used = share_by_hash(examples[0], data.train_share, by_class) if examples[0] else []
-    return Sources(Listed(used), Listed(examples[1]), maps)
+    return Sources(*selected(data, *examples), maps)
 
 
 def check(known: Known, data: config.Data) -> None:
