@@ -10,7 +10,6 @@ weights and the guard against NaN.
 import dataclasses
 import pathlib
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -87,18 +86,19 @@ def rows(prepared: Run, parts: bool = True) -> list[Row]:
         data.frames, data.image_size, run.learnt_paths(prepared.state, prepared.frozen)
     )
     batch, state = batch_of(prepared), prepared.init()
+    held = [state]  # the latest, since the step takes the memory of the one that it is given
     augment, plain = (
         make_augment(given, encoder.mean, encoder.std)
         for given in (experiment.augment, dataclasses.replace(experiment.augment, **PLAIN))
     )
     step = step_function(prepared, plain)
 
-    def row(name: str, function: Callable, macs: float, *inputs: Any) -> Row:
+    def row(name: str, function: Callable, macs: float, inputs: Callable[[], tuple]) -> Row:
         with jax.set_mesh(prepared.mesh):
-            compiled = jax.jit(function).lower(*inputs).compile()
+            compiled = jax.jit(function).lower(*inputs()).compile()
         return Row(
             name,
-            lambda: done(compiled(*inputs)),
+            lambda: done(compiled(*inputs())),
             work=data.batch_size,
             needs=macs * data.batch_size,
             about={"temporary_bytes": temporary(compiled)},
@@ -106,13 +106,17 @@ def rows(prepared: Run, parts: bool = True) -> list[Row]:
 
     found = []
     if parts:
-        keys = jax.random.split(jax.random.key(0), data.batch_size)
+        pixels = batch["video"], jax.random.split(jax.random.key(0), data.batch_size)
+
+        def latest() -> tuple:
+            return held[0], batch
+
         found = [
-            row("augmentation", augment, 0, batch["video"], keys),
-            row("forward", lambda *x: step(*x)[1].metrics["loss"], costs.forward, state, batch),
-            row("gradient", lambda *x: step(*x)[1].metrics, costs.step, state, batch),
+            row("augmentation", augment, 0, lambda: pixels),
+            row("forward", lambda *x: step(*x)[1].metrics["loss"], costs.forward, latest),
+            row("gradient", lambda *x: step(*x)[1].metrics, costs.step, latest),
         ]
-    compiled, held = compile_step(prepared, state, batch), [state]
+    compiled = compile_step(prepared, state, batch)
 
     def whole() -> None:
         held[0], info = compiled(held[0], batch)
