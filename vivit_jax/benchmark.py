@@ -76,6 +76,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
             setattr(given, name, tuple(int(number) for number in text.split(",")))
         except ValueError as error:
             raise InputError(f"--{name}={text}; expected numbers with commas.") from error
+        if min(getattr(given, name)) < 1:
+            raise InputError(f"--{name}={text}; expected at least 1.")
     for name, least in {"rounds": 1, "batch": 0, "clips": 8}.items():
         if getattr(given, name) < least:
             raise InputError(f"--{name}={getattr(given, name)}; expected at least {least}.")
@@ -95,7 +97,8 @@ def step(given: argparse.Namespace) -> Tables:
     from vivit_jax.benchmarks import peers, steps
 
     prepared = steps.prepare(experiment_of(given), given.classes, given.batch)
-    products = machine.Products(prepared.experiment.model.get("dtype", "float32"))
+    dtype = prepared.experiment.model.get("dtype", "float32")
+    products = machine.Products(dtype, prepared.mesh.size)
     # Before ours, which takes long to compile: a peer that has no such model is refused at once.
     theirs = [row for name in given.peer for row in peers.rows(name, prepared)]
     rows = [products.row(), *steps.rows(prepared), *theirs]
@@ -140,12 +143,13 @@ def input_path(given: argparse.Namespace) -> Tables:
     """Yields what reads clips from files."""
     from vivit_jax.benchmarks import inputs
 
-    data = experiment_of(given).data
+    inputs.refuse_others(given.peer)
+    data, than = experiment_of(given).data, inputs.ours(given.workers[0])
     with tempfile.TemporaryDirectory() as folder:
         sets = inputs.below(given.videos) if given.videos else inputs.make(pathlib.Path(folder))
         for title, paths in sets.items():
             rows = inputs.rows(paths, data, given.clips, given.workers, given.peer)
-            yield Table(title, rows, "clips", inputs.OURS, inputs.FLOOR, inputs.rate)
+            yield Table(title, rows, "clips", than, inputs.FLOOR, inputs.rate)
 
 
 WHAT: dict[str, Callable[[argparse.Namespace], Tables]] = {

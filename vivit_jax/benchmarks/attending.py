@@ -4,6 +4,7 @@ Peers are JAX's own dot_product_attention and PyTorch's scaled_dot_product_atten
 """
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from vivit_jax.benchmarks.rounds import Row, done
 from vivit_jax.data.pool import cores
 from vivit_jax.errors import InputError
 from vivit_jax.models.kernels import KERNELS, Ask, attend
+from vivit_jax.objectives.masked_pixels import MaskedPixels
 from vivit_jax.run import Run
 
 log = logging.getLogger(__name__)
@@ -25,13 +27,19 @@ Shape = tuple[int, int, int, int]  # rows, heads, tokens, head_dim
 
 
 def shapes(prepared: Run) -> dict[str, Shape]:
-    """Returns what attention is given within a batch, by what its tokens are those of."""
+    """Returns what attention is given within a batch, by what its tokens are those of.
+
+    Of a clip that is pretrained by masked pixels they are those that the encoder sees.
+    """
     data, encoder = prepared.experiment.data, prepared.objective.encoder  # type: ignore[attr-defined]
-    t, rows, columns = encoder.grid(data.frames, data.image_size, data.image_size)
-    s, first, clips = rows * columns, int(encoder.pool == "class_token"), data.batch_size
+    axes = encoder.grid(data.frames, data.image_size, data.image_size)
+    masked = prepared.objective if isinstance(prepared.objective, MaskedPixels) else None
+    seen = masked.counts(axes)[0] if masked else math.prod(axes)
+    t, first, clips = axes[0], int(encoder.class_token), data.batch_size
+    s = seen // t
     heads, head = encoder.dims.heads, encoder.dims.width // encoder.dims.heads
     given = {
-        "joint": {"a clip": (clips, first + t * s)},
+        "joint": {"a clip": (clips, first + seen)},
         "space_only": {"a slot": (clips * t, first + s)},
         "factorised_encoder": {"a slot": (clips * t, first + s), "slots": (clips, first + t)},
         "factorised_encoder_by_place": {"a slot": (clips * t, s), "a place": (clips * s, t)},

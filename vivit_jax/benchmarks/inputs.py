@@ -22,7 +22,6 @@ from vivit_jax.errors import InputError
 
 log = logging.getLogger(__name__)
 FLOOR = "decoding alone, one thread"
-OURS = "vivit_jax, 1 worker"
 _VIDEOS = 8  # of each kind that are made
 MADE = ((320, 240), (640, 360))
 GOPS = (12, 250)
@@ -47,9 +46,29 @@ def below(folder: str) -> dict[str, list[str]]:
     """Returns the videos of a folder of the user's.
 
     Raises:
-      InputError: there is none.
+      InputError: it is none, or holds none.
     """
-    return {f"{folder}": list(videos_below(folder, folder)) or refuse_none(folder)}
+    real = pathlib.Path(folder).resolve()
+    if not real.is_dir():
+        raise InputError(f"--videos={folder}; expected a folder.")
+    return {folder: list(videos_below(str(real), str(real))) or refuse_none(folder)}
+
+
+def ours(workers: int) -> str:
+    """Returns the name of the row of our own batches by so many processes."""
+    return f"vivit_jax, {workers} worker{'s' if workers > 1 else ''}"
+
+
+def refuse_others(peers: Sequence[str]) -> None:
+    """Refuses a peer that there is none of, before anything is encoded.
+
+    Raises:
+      InputError: names those that there are.
+    """
+    known = (*READERS, *LOADERS)
+    for name in peers:
+        if name not in known:
+            raise InputError(f"--peer={name}; expected some of {', '.join(known)}.")
 
 
 def rate(measured: Sequence[Measured]) -> float:
@@ -74,25 +93,22 @@ def rows(
       peers: rows of READERS and LOADERS.
 
     Raises:
-      InputError: there is no such peer.
+      InputError: no video is long enough for a clip.
     """
     asks, views = questions(paths, data, clips), train_views(data)
 
-    def ours() -> None:
+    def views_alone() -> None:
         for i, ask in enumerate(asks):
             read_views(ask.video.path, *views, (0, i))
 
     found = [
         Row(FLOOR, _each(functools.partial(pyav, convert=False), asks), clips, clips),
-        Row("read_views, one thread", ours, clips, clips),
+        Row("read_views, one thread", views_alone, clips, clips),
     ]
     for n in workers:
-        name = f"vivit_jax, {n} worker{'s' if n > 1 else ''}"
         read = clips // BATCH * BATCH
-        found.append(Row(name, functools.partial(_batches, paths, data, clips, n), read, read))
+        found.append(Row(ours(n), functools.partial(_batches, paths, data, clips, n), read, read))
     for name in peers:
-        if name not in {**READERS, **LOADERS}:
-            raise InputError(f"--peer={name}; expected some of {', '.join((*READERS, *LOADERS))}.")
         module = (READERS.get(name) or LOADERS[name])[1]
         if why := missing(module):
             log.warning("%s is left out: %s", name, why)

@@ -55,12 +55,17 @@ def _processor() -> str:
 
 
 class Products:
-    """Large matrix products on the device, called as a row; remembers the best."""
+    """Large matrix products on a device, called as a row; remembers the best."""
 
     OF = "matrix products"
 
-    def __init__(self, dtype: str):
-        """Makes the matrices."""
+    def __init__(self, dtype: str, devices: int = 1):
+        """Makes the matrices.
+
+        Args:
+          dtype: of theirs.
+          devices: that the rows which are held against the rate run on.
+        """
         import jax
         import jax.numpy as jnp
 
@@ -68,7 +73,7 @@ class Products:
         square, product = jnp.ones((self._side, self._side), dtype), jax.jit(jnp.matmul)
         self._product = lambda: jax.block_until_ready(product(square, square))
         self._product()
-        self._best = float("inf")
+        self._best, self._devices = float("inf"), devices
 
     def row(self) -> Row:
         """Returns the row; each of its calls is several products, of which the best counts."""
@@ -85,6 +90,6 @@ class Products:
         return best
 
     def rate(self, measured: Sequence[Measured]) -> float:
-        """Returns the multiply-accumulates a second of the best that was seen."""
+        """Returns the multiply-accumulates a second of all devices, by the best that was seen."""
         del measured
-        return self._side**3 / self._best
+        return self._devices * self._side**3 / self._best

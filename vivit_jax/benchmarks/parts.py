@@ -54,7 +54,7 @@ def in_jax(
     def gradient(state: Any, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         params, _, key = state
         value, gradient = jax.value_and_grad(loss)(params, batch, key)
-        return value, optax.global_norm(gradient)
+        return value, optax.tree.norm(gradient)
 
     def step(state: Any, batch: Mapping[str, jax.Array]) -> tuple[Any, jax.Array]:
         params, held, key = state

@@ -81,6 +81,8 @@ def refuse_others(run):
     """Refuses what the original has not."""
     choose(f"{NAME}: objective.name", run.experiment.objective["name"], ["masked_pixels"])
     encoder, objective = run.objective.encoder, run.objective
+    ratio = encoder.dims.mlp_dim / encoder.dims.width
+    width = objective.decoder_width
     for what, given, has in (
         ("data.frames", run.experiment.data.frames, FRAMES),
         ("model.attention", encoder.attention, "joint"),
@@ -89,6 +91,7 @@ def refuse_others(run):
         ("model.gelu", encoder.gelu, "erf"),
         ("model.key_bias", encoder.key_bias, False),
         ("model.tubelet's columns", encoder.tubelet[2], encoder.tubelet[1]),
+        ("model.mlp_dim over the width", ratio, (objective.decoder_mlp_dim or 4 * width) / width),
         ("objective.decoder_positions", objective.decoder_positions, "sincos_1d"),
         ("objective.decoder_mask_ratio", objective.decoder_mask_ratio, 0.0),
         ("objective.target_frames", objective.target_frames, "all"),
