@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "vivit_jax"
 FLOORS = (  # each part imports its own floor and those below
-    {"errors", "trees"},
+    {"errors", "trees", "huge_pages"},
     {"meeting"},
     {"config", "options", "hardware", "layout", "sharding", "metrics"}
     | {"checkpoint", "agreement", "processes", "host_tensorflow"},

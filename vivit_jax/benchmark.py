@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
-from vivit_jax import config
+from vivit_jax import config, huge_pages
 from vivit_jax.benchmarks import machine, rounds
 from vivit_jax.benchmarks.rounds import Table
 from vivit_jax.errors import InputError
@@ -162,4 +162,5 @@ WHAT: dict[str, Callable[[argparse.Namespace], Tables]] = {
 
 
 if __name__ == "__main__":
+    huge_pages.ask()
     sys.exit(run(main))

@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from vivit_jax import config
+from vivit_jax import config, huge_pages
 from vivit_jax.agreement import agree_on_command
 from vivit_jax.errors import InputError
 from vivit_jax.options import describe, unknown
@@ -177,4 +177,5 @@ def option(section: Any, path: str) -> Any:
 
 
 if __name__ == "__main__":
+    huge_pages.ask()
     sys.exit(run(main))

@@ -121,6 +121,16 @@ def _share_done(steps: float) -> Schedule:
     return lambda step: jnp.clip(jnp.asarray(step, jnp.float32) / max(steps, 1), 0, 1)
 
 
+def clipped(grads: Any, most: ArrayLike) -> Any:
+    """Returns a gradient of at most this norm.
+
+    All is multiplied by one number: XLA repeats a product where it is read, but would write down
+    quotients first, as optax.clip_by_global_norm has them.
+    """
+    factor = most / jnp.maximum(optax.tree.norm(grads), most)
+    return jax.tree.map(lambda x: x * factor, grads)
+
+
 def make_optimizer(
     optim: config.Optim, schedule: Schedule, params: Any, steps: int = 0
 ) -> optax.GradientTransformation:
@@ -147,7 +157,7 @@ def make_optimizer(
     # and without it.
     clip, layers = optax.identity(), optax.identity()
     if optim.clip:
-        clip = optax.clip_by_global_norm(optim.clip)
+        clip = optax.stateless(lambda grads, _: clipped(grads, optim.clip))
     if optim.layer_decay != 1:
         scales, _ = split(layer_scales(params, optim.layer_decay), frozen)
         layers = optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, scales))

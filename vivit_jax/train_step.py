@@ -20,6 +20,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8, UInt32
 
 from vivit_jax.objectives.base import Outcome
+from vivit_jax.optim import clipped
 from vivit_jax.trees import join, split
 
 Params = Any
@@ -173,13 +174,6 @@ def train_step(
     after = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, state)
     after = after.replace(step=state.step + 1, skipped=state.skipped + ~good)
     return after, StepInfo(metrics, ~good, batch["index"], finite)
-
-
-def clipped(grads: Params, most: Float[Array, ""]) -> Params:
-    """Returns a gradient of at most this norm."""
-    norm = optax.tree.norm(grads)
-    factor = most / jnp.maximum(norm, most)
-    return jax.tree.map(lambda x: jnp.where(norm > most, x * factor, x), grads)
 
 
 def clip_keys(key: Key[Array, ""], position: UInt32[Array, " B"]) -> Key[Array, " B"]:

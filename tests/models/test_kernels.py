@@ -10,10 +10,10 @@ import pytest
 from vivit_jax import config, sharding
 from vivit_jax.errors import InputError
 from vivit_jax.models.kernels import Ask, attend, choose, plain, splash
+from vivit_jax.models.tiled import tiled
 
-APART = partial(plain, apart=True)
-TILES = partial(splash, interpret=True)
-RUNS = pytest.mark.parametrize("run", [plain, APART, TILES], ids=["plain", "apart", "splash"])
+INTERPRETED = partial(splash, interpret=True)
+RUNS = pytest.mark.parametrize("run", [plain, tiled, INTERPRETED], ids=["plain", "tiled", "splash"])
 
 
 def softmax_attention(q, k, v, cap=0):
@@ -50,10 +50,11 @@ def test_a_kernel_bends_logits_under_a_cap(run):
     np.testing.assert_allclose(run(q, k, v, cap=1e6), run(q, k, v), atol=1e-4)
 
 
-@pytest.mark.parametrize("run", [APART, TILES], ids=["apart", "splash"])
-def test_a_kernel_has_the_gradients_of_the_plain_one(run):
+@pytest.mark.parametrize("cap", [0.0, 3.0])
+@pytest.mark.parametrize("run", [tiled, INTERPRETED], ids=["tiled", "splash"])
+def test_a_kernel_has_the_gradients_of_the_plain_one(run, cap):
     def gradients(run):
-        loss = lambda q, k, v: (run(q, k, v) ** 2).sum()  # noqa: E731
+        loss = lambda q, k, v: (run(q, k, v, cap=cap) ** 2).sum()  # noqa: E731
         return jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(*queries_keys_values(5, 7))
 
     for one, other in zip(gradients(run), gradients(plain), strict=True):
@@ -77,11 +78,20 @@ def test_the_plain_kernel_drops_weights_and_keeps_their_mean():
     np.testing.assert_allclose(np.unique(weights), [0, 1 / 50 / 0.75], rtol=1e-5)
     assert float((weights == 0).mean()) == pytest.approx(0.25, abs=0.02)
     assert not np.array_equal(weights[:, 0], weights[:, 1])
-    np.testing.assert_allclose(APART(q, k, v, **options), weights, rtol=1e-6)
+
+
+@pytest.mark.parametrize("tile", [7, 14, 15, 35])  # one query, two, two, all five
+def test_tiles_of_any_size_give_the_same_and_the_same_gradients(tile, monkeypatch):
+    qkv = queries_keys_values(5, 7)
+    gradient = lambda run: jax.grad(lambda x: (run(*x) ** 2).sum())(qkv)  # noqa: E731
+    wanted = [plain(*qkv), *gradient(plain)]
+    monkeypatch.setattr("vivit_jax.models.tiled.TILE", tile)
+    for one, other in zip([tiled(*qkv), *gradient(tiled)], wanted, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max())
 
 
 def ask(**changed):
-    usual = {"platform": "gpu", "dtype": "bfloat16", "head_dim": 64, "keys": 1568}
+    usual = {"platform": "gpu", "dtype": "bfloat16", "head_dim": 64, "queries": 1568, "keys": 1568}
     return Ask(**{**usual, "cap": 0.0, "dropout": 0.0, **changed})
 
 
@@ -96,7 +106,9 @@ def ask(**changed):
         ({"platform": "tpu"}, "splash"),
         ({"platform": "tpu", "keys": 197}, "plain"),
         ({"platform": "tpu", "dropout": 0.1}, "plain"),
-        ({"platform": "cpu"}, "plain"),
+        ({"platform": "cpu"}, "tiled"),
+        ({"platform": "cpu", "queries": 8}, "plain"),
+        ({"platform": "cpu", "dropout": 0.1}, "plain"),
     ],
 )
 def test_auto_takes_the_best_that_bears_what_is_asked(changed, name):
@@ -110,6 +122,7 @@ def test_auto_takes_the_best_that_bears_what_is_asked(changed, name):
         ("cudnn", {"platform": "cpu"}, "needs an NVIDIA GPU"),
         ("cudnn", {"dtype": "float32"}, "needs model.dtype = 'bfloat16'"),
         ("splash", {}, "needs a TPU"),
+        ("tiled", {"dropout": 0.1}, "attention_dropout must be 0"),
         ("splash", {"platform": "tpu", "dropout": 0.1}, "attention_dropout must be 0"),
     ],
 )

@@ -67,7 +67,7 @@ def rows(shape: Shape, dtype: str, peers: Sequence[str]) -> list[Row]:
     given = [
         jax.random.normal(jax.random.key(i), (n, 1, heads, tokens, head), dtype) for i in range(3)
     ]
-    ask = Ask(jax.default_backend(), dtype, head, tokens, 0.0, 0.0)
+    ask = Ask(jax.default_backend(), dtype, head, tokens, tokens, 0.0, 0.0)
     names = ["auto", *(name for name, kernel in KERNELS.items() if not kernel.lacks(ask))]
     found = [
         Row(f"vivit_jax, {name}", _gradient(partial(attend, kernel=name), given), n, needs)

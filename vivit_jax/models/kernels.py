@@ -2,7 +2,7 @@
 
 Every row of KERNELS computes the same within rounding, from [rows heads n head_dim]. "plain" is
 left to XLA and bears everything; the others never hold a weight for every pair of tokens, and are
-given nothing that they do not bear.
+given nothing that they do not bear. "tiled" is a CPU's, and runs everywhere.
 
 Sources: Dao et al. 2022 (FlashAttention), as cuDNN has it and as JAX's splash attention has it.
 """
@@ -18,11 +18,12 @@ from einops import rearrange
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from vivit_jax.errors import InputError
-from vivit_jax.layout import alone, compiler, of_attention, over_devices, platform
+from vivit_jax.layout import compiler, of_attention, over_devices, platform
+from vivit_jax.models.tiled import tiled
 
 Queries = Float[Array, "rows heads n head_dim"]
 Keys = Float[Array, "rows heads m head_dim"]
-LONG = 512 * 512  # query-key pairs from which a CPU takes one head at a time
+LONG = 512 * 512  # query-key pairs from which a CPU does best when what it holds fits its caches
 TILED = 1024  # keys from which tiles pay on a TPU: its plain form is fused, and wastes no padding
 TILE = 128  # tokens; what splash attention's blocks are multiples of
 
@@ -34,6 +35,7 @@ class Ask(NamedTuple):
       platform: "cpu", "gpu" or "tpu".
       dtype: of queries, keys and values.
       head_dim: their width.
+      queries: tokens that see.
       keys: tokens that are seen.
       cap: see `plain`.
       dropout: likewise.
@@ -42,6 +44,7 @@ class Ask(NamedTuple):
     platform: str
     dtype: str
     head_dim: int
+    queries: int
     keys: int
     cap: float
     dropout: float
@@ -55,7 +58,6 @@ def plain(
     cap: float = 0.0,
     dropout: float = 0.0,
     key: PRNGKeyArray | None = None,
-    apart: bool = False,
 ) -> Queries:
     """Returns it by two matrix products, with logits and softmax in float32.
 
@@ -63,23 +65,7 @@ def plain(
       cap: what no logit goes beyond, as cap * tanh(logit / cap); 0 for none.
       dropout: probability of dropping a weight; needs `key`.
       key: None for no dropout.
-      apart: one head after the other, and nothing kept for the backward pass.
     """
-    keys = None if key is None else jax.random.split(key, q.shape[1])
-    if not apart:
-        return _weigh(q, k, v, keys, cap, dropout)
-
-    @jax.checkpoint
-    def head(step):
-        *qkv, key = step
-        q, k, v = (x[:, None] for x in qkv)
-        return _weigh(q, k, v, None if key is None else key[None], cap, dropout)[:, 0]
-
-    by_head = [rearrange(x, "r h n k -> h r n k") for x in (q, k, v)]
-    return rearrange(jax.lax.map(head, (*by_head, keys)), "h r n k -> r h n k")
-
-
-def _weigh(q, k, v, keys, cap, dropout):
     logits = jnp.einsum("rhnk,rhmk->rhnm", q, k, preferred_element_type=jnp.float32)
     logits *= q.shape[-1] ** -0.5
     if cap:
@@ -88,10 +74,8 @@ def _weigh(q, k, v, keys, cap, dropout):
     # over every weight: two thirds of the time of jax.nn.softmax at 1568 tokens on a CPU.
     weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True)))
     total = weights.sum(axis=-1, keepdims=True)
-    if keys is not None:  # each head by a key of its own, however many are taken at once
-        rows, _, *pairs = weights.shape
-        kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - dropout, (rows, *pairs)), 0, 1)
-        weights *= kept(keys) / (1 - dropout)
+    if key is not None:
+        weights *= jax.random.bernoulli(key, 1 - dropout, weights.shape) / (1 - dropout)
     y = jnp.einsum("rhnm,rhmk->rhnk", weights.astype(v.dtype), v)
     return (y / total).astype(v.dtype)
 
@@ -162,6 +146,11 @@ def _splash_lacks(ask: Ask) -> str:
     return ", ".join(why for why, so in lacks.items() if so)
 
 
+def _tiled_lacks(ask: Ask) -> str:
+    """Returns what tiles do not bear; empty where nothing."""
+    return "model.attention_dropout must be 0" if ask.dropout > 0 else ""
+
+
 class Kernel(NamedTuple):
     """A way to compute the core.
 
@@ -179,6 +168,11 @@ class Kernel(NamedTuple):
 KERNELS = {
     "cudnn": Kernel(cudnn, _cudnn_lacks, lambda ask: True),
     "splash": Kernel(splash, _splash_lacks, lambda ask: ask.keys >= TILED),
+    "tiled": Kernel(
+        tiled,
+        _tiled_lacks,
+        lambda ask: ask.platform == "cpu" and ask.queries * ask.keys >= LONG,
+    ),
     "plain": Kernel(plain, lambda ask: "", lambda ask: True),
 }
 NAMES = ("auto", *KERNELS)
@@ -224,21 +218,15 @@ def attend(
     Raises:
       InputError: the kernel cannot be used here.
     """
-    ask = Ask(
-        platform(), q.dtype.name, q.shape[4], k.shape[3], cap, dropout if key is not None else 0
-    )
+    shapes = q.shape[4], q.shape[3], k.shape[3]
+    ask = Ask(platform(), q.dtype.name, *shapes, cap, dropout if key is not None else 0)
     name = choose(kernel, ask)
     run = partial(KERNELS[name].run, cap=cap)
     if name != "plain" and compiler() != ask.platform:
         # For a plan, what holds as little as the kernel that cannot be compiled here.
-        run = partial(plain, cap=cap, apart=True)
-    elif name == "plain":
-        # A CPU does best when what it holds fits its caches.
-        long = ask.platform == "cpu" and q.shape[3] * k.shape[3] >= LONG
-        if key is not None:  # drawn over all devices, so that what is drawn does not depend on them
-            run = partial(run, dropout=dropout, key=key, apart=long and alone())
-            return _by_rows(run, q, k, v)
-        run = partial(run, apart=long)
+        run = partial(tiled, cap=cap)
+    elif key is not None:  # drawn over all devices, so that what is drawn does not depend on them
+        return _by_rows(partial(run, dropout=dropout, key=key), q, k, v)
     places = of_attention(layout, q.shape[1])
     return over_devices(partial(_by_rows, run), (q, k, v), places)
 
