@@ -127,7 +127,8 @@ def clipped(grads: Any, most: ArrayLike) -> Any:
     All is multiplied by one number: XLA repeats a product where it is read, but would write down
     quotients first, as optax.clip_by_global_norm has them.
     """
-    factor = most / jnp.maximum(optax.tree.norm(grads), most)
+    norm = optax.tree.norm(grads)
+    factor = jnp.where(norm > most, most / norm, 1.0)
     return jax.tree.map(lambda x: x * factor, grads)
 
 
