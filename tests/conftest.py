@@ -1,10 +1,12 @@
 """Every test runs on 8 CPU devices, with shapes checked, and compiles each program once ever."""
 
 import pathlib
+import signal
 
 import jax
 from jaxtyping import install_import_hook
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -64,6 +64,7 @@ def names(table):
     return [row["name"] for row in table["rows"]]
 
 
+@pytest.mark.slow
 def test_a_step_is_measured_part_by_part_beside_peers_that_learn_the_same(measured, tmp_path):
     pytest.importorskip("transformers", reason="a peer")
     pytest.importorskip("torch", reason="a peer")
@@ -84,6 +85,7 @@ def test_a_step_is_measured_part_by_part_beside_peers_that_learn_the_same(measur
     assert re.search(r"\| step \|.*\| 1\.00 \| \d+ % \|", printed)
 
 
+@pytest.mark.slow
 def test_attention_is_measured_at_each_shape_beside_kernels_of_jax_and_torch(measured):
     pytest.importorskip("torch", reason="a peer")
     tables, printed = measured(

@@ -19,7 +19,6 @@ ROOT = pathlib.Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "vivit_jax.predict"]
 LISTENING = """
 import runpy, signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 runpy.run_module("vivit_jax.predict", run_name="__main__", alter_sys=True)
 """
 ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu"}

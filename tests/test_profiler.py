@@ -39,6 +39,7 @@ def traced(workdir):
     return steps
 
 
+@pytest.mark.slow
 def test_a_run_traces_the_chosen_steps_and_says_which_lines_they_slowed(videos, tmp_path):
     train.run(given(videos, 3, (2, 3)), tmp_path)
     assert traced(tmp_path) == [2, 3]

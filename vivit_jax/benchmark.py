@@ -59,7 +59,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("what", choices=tuple(WHAT))
     parser.add_argument(
-        "--config", metavar="FILE", default="configs/quickstart.py", help="the quickstart's if none"
+        "--config", metavar="FILE", default="", help="quickstart.py, or for input VideoMAE's"
     )
     parser.add_argument("--peer", metavar="NAMES", default="", help="with commas")
     parser.add_argument("--rounds", type=int, default=5, help="that count")
@@ -78,6 +78,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
             raise InputError(f"--{name}={text}; expected numbers with commas.") from error
         if min(getattr(given, name)) < 1:
             raise InputError(f"--{name}={text}; expected at least 1.")
+    usual = (
+        "configs/videomae_finetune.py:k400_B" if given.what == "input" else "configs/quickstart.py"
+    )
+    given.config = given.config or usual
     for name, least in {"rounds": 1, "batch": 0, "clips": 8}.items():
         if getattr(given, name) < least:
             raise InputError(f"--{name}={getattr(given, name)}; expected at least {least}.")
@@ -145,10 +149,12 @@ def input_path(given: argparse.Namespace) -> Tables:
 
     inputs.refuse_others(given.peer)
     data, than = experiment_of(given).data, inputs.ours(given.workers[0])
-    with tempfile.TemporaryDirectory() as folder:
-        sets = inputs.below(given.videos) if given.videos else inputs.make(pathlib.Path(folder))
-        for title, paths in sets.items():
-            rows = inputs.rows(paths, data, given.clips, given.workers, given.peer)
+    with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory() as records:
+        sets = inputs.below(given.videos) if given.videos else inputs.make(pathlib.Path(made))
+        for i, (title, paths) in enumerate(sets.items()):
+            own = pathlib.Path(records) / str(i)
+            own.mkdir()
+            rows = inputs.rows(paths, data, given.clips, given.workers, given.peer, own)
             yield Table(title, rows, "clips", than, inputs.FLOOR, inputs.rate)
 
 

@@ -260,7 +260,11 @@ def decoding(pid: int, file: pathlib.Path, seconds: float = 30.0) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "cause"), [(signal.SIGABRT, "crashed"), (signal.SIGSTOP, "timeout")]
+    ("sent", "cause"),
+    [
+        (signal.SIGABRT, "crashed"),
+        pytest.param(signal.SIGSTOP, "timeout", marks=pytest.mark.slow),
+    ],
 )
 def test_a_decoder_that_dies_or_hangs_costs_one_video_which_is_tried_again(long, sent, cause):
     with start(*command(long), "--timeout", "5") as process:

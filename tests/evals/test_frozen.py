@@ -88,6 +88,7 @@ def test_an_evaluation_tells_what_it_left_out(sources, params, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["bad_videos.jsonl"]
 
 
+@pytest.mark.slow
 def test_tokens_are_kept_or_encoded_anew_and_the_probes_are_the_same(sources, params, tmp_path):
     trained, found = [], []
     for devices, cache in ((1, 4.0), (1, 0.0), (4, 4.0)):

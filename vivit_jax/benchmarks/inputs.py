@@ -14,10 +14,11 @@ from vivit_jax import config
 from vivit_jax.benchmarks.noisy_videos import encode
 from vivit_jax.benchmarks.readers import LOADERS, READERS, Ask, look_at, missing, pyav
 from vivit_jax.benchmarks.rounds import Measured, Row
+from vivit_jax.benchmarks.stored import built
 from vivit_jax.data.decode import read_views
 from vivit_jax.data.folders import refuse_none, videos_below
 from vivit_jax.data.pipeline import train_batches, train_views
-from vivit_jax.data.sources import Example, Listed
+from vivit_jax.data.sources import Example, Listed, Source
 from vivit_jax.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -82,8 +83,9 @@ def rows(
     clips: int,
     workers: Sequence[int],
     peers: Sequence[str],
+    folder: pathlib.Path,
 ) -> list[Row]:
-    """Returns what reads these files: the floor, ours, and peers that are installed.
+    """Returns what reads these files, or records of them: the floor, ours, peers that are installed.
 
     Args:
       paths: of the videos.
@@ -91,6 +93,7 @@ def rows(
       clips: that a call reads.
       workers: numbers of processes, or of threads for peers, of the rows that make batches.
       peers: rows of READERS and LOADERS.
+      folder: for records; empty.
 
     Raises:
       InputError: no video is long enough for a clip.
@@ -105,9 +108,15 @@ def rows(
         Row(FLOOR, _each(functools.partial(pyav, convert=False), asks), clips, clips),
         Row("read_views, one thread", views_alone, clips, clips),
     ]
+    files, read = Listed([Example(path, path, ()) for path in paths]), clips // BATCH * BATCH
     for n in workers:
-        read = clips // BATCH * BATCH
-        found.append(Row(ours(n), functools.partial(_batches, paths, data, clips, n), read, read))
+        run = functools.partial(_batches, files, data, clips, n)
+        found.append(Row(ours(n), run, read, read))
+    for name, (source, size) in built(paths, folder).items():
+        for n in workers:
+            run = functools.partial(_batches, source, data, clips, n)
+            about = {"bytes_a_video": size}
+            found.append(Row(f"{name}, {n} worker{'s' if n > 1 else ''}", run, read, read, about))
     for name in peers:
         module = (READERS.get(name) or LOADERS[name])[1]
         if why := missing(module):
@@ -158,10 +167,11 @@ def _all(load: Callable[..., Iterator[Any]], asks: Sequence[Ask], threads: int) 
         pass
 
 
-def _batches(paths: Sequence[str], data: config.Data, clips: int, workers: int) -> float:
+def _batches(source: Source, data: config.Data, clips: int, workers: int) -> float:
     """Returns the seconds of reading batches, once the processes have started."""
-    source = Listed([Example(path, path, 0) for path in paths])
-    data = dataclasses.replace(data, batch_size=BATCH, workers=workers, repeats=1, labels="single")
+    data = dataclasses.replace(
+        data, batch_size=BATCH, workers=workers, repeats=1, labels="none", max_bad=1
+    )
     with train_batches(source, data, seed=0) as batches:
         for _ in range(4):  # what was read ahead while TensorFlow came up does not count
             next(batches)
