@@ -231,7 +231,7 @@ def long(tmp_path) -> pathlib.Path:
     size = {"height": 720, "width": 1280, "options": {"preset": "ultrafast", "g": "500"}}
     noise = np.random.default_rng(0).integers(0, 256, (4, 90, 160, 3), np.uint8)
     noise = noise.repeat(8, axis=1).repeat(8, axis=2)
-    write_video(tmp_path / "long.mp4", 60, **size, texture=lambda i: noise[i % 4])
+    write_video(tmp_path / "long.mp4", 150, **size, texture=lambda i: noise[i % 4])
     encode(tmp_path / "short.mp4", scene(np.random.default_rng(0)))
     (tmp_path / "list.txt").write_text("long.mp4\nshort.mp4\n")
     return tmp_path

@@ -85,7 +85,7 @@ def rows(
     peers: Sequence[str],
     folder: pathlib.Path,
 ) -> list[Row]:
-    """Returns what reads these files, or records of them: the floor, ours, peers that are installed.
+    """Returns what reads these files, or records of them: the floor, ours, and peers there are.
 
     Args:
       paths: of the videos.
