@@ -36,7 +36,7 @@ def main() -> int:
     print(machine.in_words(about), flush=True)
     measured = []
     for table in WHAT[given.what](given):
-        measured.append((table, rounds.take_turns(table.rows, given.rounds)))
+        measured.append((table, rounds.take_turns(table, given.rounds)))
         print(f"\n{table.title}\n\n{rounds.in_words(*measured[-1])}", flush=True)
         if given.out:
             rounds.write(pathlib.Path(given.out), measured, about)
@@ -106,7 +106,8 @@ def step(given: argparse.Namespace) -> Tables:
     # Before ours, which takes long to compile: a peer that has no such model is refused at once.
     theirs = [row for name in given.peer for row in peers.rows(name, prepared)]
     rows = [products.row(), *steps.rows(prepared), *theirs]
-    yield Table(steps.title(prepared), rows, "clips", steps.STEP, products.OF, products.rate)
+    title, rate = steps.title(prepared), products.rate
+    yield Table(title, rows, "clips", steps.STEP, products.OF, rate, again=True)
 
 
 def augment(given: argparse.Namespace) -> Tables:
@@ -114,7 +115,7 @@ def augment(given: argparse.Namespace) -> Tables:
     from vivit_jax.benchmarks import augmenting, steps
 
     prepared = steps.prepare(experiment_of(given), given.classes, given.batch)
-    yield Table(steps.title(prepared), augmenting.rows(prepared), "clips", steps.STEP)
+    yield Table(steps.title(prepared), augmenting.rows(prepared), "clips", steps.STEP, again=True)
 
 
 def attention(given: argparse.Namespace) -> Tables:

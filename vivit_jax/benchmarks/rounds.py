@@ -59,6 +59,8 @@ class Table(NamedTuple):
       than: the name of the row that others are compared with.
       of: what of the machine's their `needs` are held against, such as "matrix products".
       rate: from what was measured, what of it the machine does in a second; None for none.
+      again: each turn is two calls, of which the second counts: its memory and caches are then what
+        they are where nothing else runs between.
     """
 
     title: str
@@ -67,6 +69,7 @@ class Table(NamedTuple):
     than: str
     of: str = ""
     rate: Callable[[Sequence[Measured]], float] | None = None
+    again: bool = False
 
 
 def done(arrays: Any) -> None:
@@ -76,18 +79,20 @@ def done(arrays: Any) -> None:
     jax.block_until_ready(arrays)
 
 
-def take_turns(rows: Sequence[Row], rounds: int, warm_up: int = 1) -> list[Measured]:
-    """Returns the rows with the seconds of their calls.
+def take_turns(table: Table, rounds: int, warm_up: int = 1) -> list[Measured]:
+    """Returns the rows of a table with the seconds of their calls.
 
     Args:
-      rows: each is called once a round.
+      table: each of whose rows has a turn a round.
       rounds: that count.
       warm_up: rounds before, which don't: they compile, and fill caches.
     """
-    seconds: list[list[float]] = [[] for _ in rows]
+    seconds: list[list[float]] = [[] for _ in table.rows]
     begun = time.perf_counter()
     for number in range(warm_up + rounds):
-        for row, of in zip(rows, seconds, strict=True):
+        for row, of in zip(table.rows, seconds, strict=True):
+            if table.again:
+                row.run()
             start = time.perf_counter()
             told = row.run()
             took = time.perf_counter() - start
@@ -96,7 +101,7 @@ def take_turns(rows: Sequence[Row], rounds: int, warm_up: int = 1) -> list[Measu
         each = (time.perf_counter() - begun) / (number + 1)
         left = duration(each * (warm_up + rounds - number - 1))
         log.info("Round %d of %d; ETA %s", number + 1, warm_up + rounds, left)
-    return [Measured(*pair) for pair in zip(rows, seconds, strict=True)]
+    return [Measured(*pair) for pair in zip(table.rows, seconds, strict=True)]
 
 
 def in_words(table: Table, measured: Sequence[Measured]) -> str:
