@@ -18,11 +18,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
-from vivit_jax import config, huge_pages
+from vivit_jax import huge_pages
 from vivit_jax.benchmarks import machine, rounds
 from vivit_jax.benchmarks.rounds import Table
 from vivit_jax.errors import InputError
-from vivit_jax.main import load, override
+from vivit_jax.main import experiment_of
 from vivit_jax.terminal import run, speak
 
 Tables = Iterator[Table]
@@ -44,10 +44,10 @@ def main() -> int:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Returns the flags of a command line, without the command's name; `overrides` is the rest.
+    """Returns the flags of a command line, without the command's name, and its `experiment`.
 
     Raises:
-      InputError: a flag is not what it should be.
+      InputError: a flag or an option is not what it should be.
     """
     parser = argparse.ArgumentParser(
         prog="python -m vivit_jax.benchmark",
@@ -86,21 +86,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         if getattr(given, name) < least:
             raise InputError(f"--{name}={getattr(given, name)}; expected at least {least}.")
     given.peer = [name for name in given.peer.split(",") if name]
+    given.experiment = experiment_of(given.config, given.overrides)
     return given
-
-
-def experiment_of(given: argparse.Namespace) -> config.Experiment:
-    """Returns the config that is named, with its overrides."""
-    section = load(given.config)
-    override(section, list(given.overrides))
-    return config.parse(section.to_dict())
 
 
 def step(given: argparse.Namespace) -> Tables:
     """Yields the training step, its parts, and peers' steps."""
     from vivit_jax.benchmarks import peers, steps
 
-    prepared = steps.prepare(experiment_of(given), given.classes, given.batch)
+    prepared = steps.prepare(given.experiment, given.classes, given.batch)
     dtype = prepared.experiment.model.get("dtype", "float32")
     products = machine.Products(dtype, prepared.mesh.size)
     # Before ours, which takes long to compile: a peer that has no such model is refused at once.
@@ -114,7 +108,7 @@ def augment(given: argparse.Namespace) -> Tables:
     """Yields the augmentation on the device, and the training step."""
     from vivit_jax.benchmarks import augmenting, steps
 
-    prepared = steps.prepare(experiment_of(given), given.classes, given.batch)
+    prepared = steps.prepare(given.experiment, given.classes, given.batch)
     yield Table(steps.title(prepared), augmenting.rows(prepared), "clips", steps.STEP, again=True)
 
 
@@ -122,7 +116,7 @@ def attention(given: argparse.Namespace) -> Tables:
     """Yields the core of attention at each of the encoder's shapes."""
     from vivit_jax.benchmarks import attending, steps
 
-    prepared = steps.prepare(experiment_of(given), given.classes, given.batch)
+    prepared = steps.prepare(given.experiment, given.classes, given.batch)
     dtype = prepared.experiment.model.get("dtype", "float32")
     for what, shape in attending.shapes(prepared).items():
         products = machine.Products(dtype)
@@ -137,7 +131,7 @@ def startup(given: argparse.Namespace) -> Tables:
     """Yields processes from their command to their first step."""
     from vivit_jax.benchmarks import startups, steps
 
-    prepared = steps.prepare(experiment_of(given), given.classes, 0)
+    prepared = steps.prepare(given.experiment, given.classes, 0)
     arguments = [f"--config={given.config}", *given.overrides]
     with tempfile.TemporaryDirectory() as folder:
         rows = startups.rows(prepared, arguments, pathlib.Path(folder))
@@ -149,7 +143,7 @@ def input_path(given: argparse.Namespace) -> Tables:
     from vivit_jax.benchmarks import inputs
 
     inputs.refuse_others(given.peer)
-    data, than = experiment_of(given).data, inputs.ours(given.workers[0])
+    data, than = given.experiment.data, inputs.ours(given.workers[0])
     with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory() as records:
         sets = inputs.below(given.videos) if given.videos else inputs.make(pathlib.Path(made))
         for i, (title, paths) in enumerate(sets.items()):

@@ -78,6 +78,17 @@ def parse(arguments: Sequence[str]) -> tuple[config.Experiment, pathlib.Path]:
     return config.parse(section.to_dict()), workdir
 
 
+def experiment_of(file: str, overrides: Sequence[str]) -> config.Experiment:
+    """Returns the experiment of a config file with --config.SECTION.OPTION=VALUE applied.
+
+    Raises:
+      InputError: see `load` and `override`.
+    """
+    section = load(file)
+    override(section, list(overrides))
+    return config.parse(section.to_dict())
+
+
 def load(path: str) -> Any:
     """Returns the ConfigDict that a config file gives.
 

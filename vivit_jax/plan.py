@@ -18,7 +18,7 @@ from vivit_jax import config
 from vivit_jax.data.published import DATA_SETS
 from vivit_jax.errors import InputError
 from vivit_jax.hardware import CHIPS
-from vivit_jax.main import load, override
+from vivit_jax.main import experiment_of
 from vivit_jax.terminal import run, speak
 
 
@@ -88,9 +88,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, config.Experime
         given.classes = tuple(int(n) for n in given.classes.split(",") if n)
     except ValueError as error:
         raise InputError(f"--classes={given.classes}; expected numbers with commas.") from error
-    section = load(given.config)
-    override(section, overrides)
-    return given, config.parse(section.to_dict())
+    return given, experiment_of(given.config, overrides)
 
 
 def likely(file: str) -> str:

@@ -213,6 +213,18 @@ def test_content_without_files_is_checked_too(few):
     assert not list(few.glob("out/clean*"))
 
 
+def test_videos_that_are_records_are_checked_and_shown(few, tmp_path):
+    (few / "videos/run/empty.mp4").unlink()
+    shutil.copy(few / "videos/run/a.mp4", few / "videos/run/again.mp4")
+    build = [sys.executable, "-m", "vivit_jax.data.build", "--root", few / "videos", "--holdout", 0]
+    build += ["--out", tmp_path / "records", "--form", "video"]
+    subprocess.run([str(x) for x in build], check=True)
+    answer = doctor(tmp_path / "records", "--dataset", "records", *CLIP, "--out", few / "out")
+    assert answer.returncode == 3, answer.stderr
+    assert sorted(causes(few / "out").values()) == [[], [], ["duplicate"]]
+    assert (few / "out/index.html").read_text().count("data:image/jpeg") == 1
+
+
 def worker_of(process: subprocess.Popen, seconds: float = 30.0) -> int:
     """Returns the process id of a decoding process of a doctor, as soon as there is one."""
     end = time.monotonic() + seconds

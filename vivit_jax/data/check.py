@@ -48,7 +48,7 @@ from vivit_jax.data.lists import VIDEO_EXTENSIONS
 from vivit_jax.data.pool import DecodePool, cores
 from vivit_jax.data.sources import Source, Sources, open_sources
 from vivit_jax.data.strips import strip
-from vivit_jax.data.survey import Survey
+from vivit_jax.data.survey import Survey, readable
 from vivit_jax.errors import InputError
 from vivit_jax.metrics import as_line, duration
 from vivit_jax.report import replacing
@@ -206,7 +206,7 @@ def _rows(
     def picture(number: int) -> bytes:
         frames = checked[number].facts.frames
         source, i = content[number]
-        data = pool.call(strip, source.example(i).video, frames) if frames else b""
+        data = pool.call(strip, readable(source.example(i)), frames) if frames else b""
         return data if isinstance(data, bytes) else b""
 
     with concurrent.futures.ThreadPoolExecutor(workers) as threads:

@@ -14,6 +14,7 @@ from vivit_jax.errors import InputError
 
 TRAINING_KINDS = ("random", "centre", "segments")
 KINDS = (*TRAINING_KINDS, "views", "segment_views")
+NEARER = 1e-6  # seconds: of two frames equally near the earlier is shown, whatever the rounding
 _TINY = 1e-6  # of a source frame: what float rounding may move a moment by
 
 

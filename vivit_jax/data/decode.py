@@ -19,14 +19,12 @@ import numpy as np
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
-from vivit_jax.data.clips import Sampling, clip_times
+from vivit_jax.data.clips import NEARER, Sampling, clip_times
 from vivit_jax.data.container import READ_AHEAD, DecodeError, Movie, open_movie
 from vivit_jax.data.geometry import Box, Geometry, choose_boxes
 from vivit_jax.data.scale import Scaler, quarter_turns
 
 __all__ = ["DecodeError", "Distrusted", "decode_packets", "part_of", "read_views"]
-
-_NEARER = 1e-6  # seconds: of two frames equally near, the earlier, whatever the rounding
 
 
 class Distrusted(Exception):
@@ -197,7 +195,7 @@ def _by_count(movie: Movie, canvas: _Canvas) -> None:
     """Shows the frames by their number, at the mean rate; decodes from the beginning."""
     wanted: dict[int, list[float]] = {}
     for moment in canvas.moments:
-        place = (moment - _NEARER - movie.begin) * movie.fps
+        place = (moment - NEARER - movie.begin) * movie.fps
         wanted.setdefault(max(0, int(np.ceil(place - 0.5))), []).append(moment)
     count = 0
     for frame in decode_packets(movie, movie.packets(movie.begin)):
@@ -226,7 +224,7 @@ def _nearest(stamps: list[int], moments: list[float], tick: float) -> dict[int, 
     """Returns {time stamp of a frame: the moments it is nearest to}; the earlier on a tie."""
     nearest: dict[int, list[float]] = {}
     for moment in moments:
-        target = (moment - _NEARER) / tick
+        target = (moment - NEARER) / tick
         after = bisect.bisect_left(stamps, target)
         before = max(0, after - 1)
         closer_after = after < len(stamps) and stamps[after] - target < target - stamps[before]
@@ -305,7 +303,7 @@ def _check_end(movie: Movie, wanted: float, end: float) -> None:
       DecodeError: much less is there than the picture stream's own header promises.
       _EndsAt: the header counted something else, such as a longer sound.
     """
-    if wanted < end - 0.5 / movie.fps + _NEARER:
+    if wanted < end - 0.5 / movie.fps + NEARER:
         return
     if movie.end_is_own and movie.end is not None:
         missing = movie.end - end

@@ -12,11 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vivit_jax.data.clips import Sampling, clip_times
+from vivit_jax.data.clips import NEARER, Sampling, clip_times
 from vivit_jax.data.container import DecodeError
 from vivit_jax.data.geometry import Geometry, choose_boxes
 
-_NEARER = 1e-6  # seconds: of two frames equally near the earlier, as in data/decode.py
 _SIZES = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)))
 RATIOS = (1, 2, 4, 8)  # by which libjpeg can shrink a picture while it decodes
 
@@ -101,7 +100,7 @@ def choose(frames: Frames, sampling: Sampling, geometry: Geometry, key: tuple[in
 
 def _times(frames: Frames, sampling: Sampling, key: tuple[int, ...]) -> np.ndarray:
     """Returns the moments of every clip, seconds from the first frame: float64 [clips, T]."""
-    reached = frames.shown - 0.5 / frames.fps + _NEARER
+    reached = frames.shown - 0.5 / frames.fps + NEARER
     times = clip_times(sampling, 0.0, frames.length, frames.fps, np.random.default_rng((*key, 0)))
     if times.max() >= reached:  # the header promised more than there was
         rng = np.random.default_rng((*key, 0))
@@ -111,7 +110,7 @@ def _times(frames: Frames, sampling: Sampling, key: tuple[int, ...]) -> np.ndarr
 
 def _nearest(times: np.ndarray, moments: np.ndarray) -> np.ndarray:
     """Returns the numbers of the frames nearest to moments; the earlier on a tie."""
-    targets = moments - _NEARER
+    targets = moments - NEARER
     after = np.searchsorted(times, targets)
     before = np.maximum(after - 1, 0)
     after = np.minimum(after, len(times) - 1)

@@ -18,7 +18,7 @@ from vivit_jax.data.container import DecodeError
 from vivit_jax.data.frames import Frames, Wanted, choose
 from vivit_jax.data.geometry import Geometry
 from vivit_jax.data.pool import DecodeFailure, DecodePool, Reading
-from vivit_jax.data.sources import Example
+from vivit_jax.data.sources import Example, content_of
 from vivit_jax.data.worker import Task
 from vivit_jax.host_tensorflow import host_tensorflow
 
@@ -86,12 +86,10 @@ class InProcesses:
 
     def read(self, example: Example, key: tuple[int, ...]) -> Parts | DecodeFailure:
         """Returns the pixels of an example, or why there are none."""
-        video = example.video
-        if not isinstance(video, str | bytes):
-            try:
-                video = video.read()
-            except DecodeError as error:
-                return DecodeFailure(error.cause, error.message)
+        try:
+            video = content_of(example)
+        except DecodeError as error:
+            return DecodeFailure(error.cause, error.message)
         pixels = self._pool.decode(Task(video, *self._views, key, example.span))
         return pixels if isinstance(pixels, DecodeFailure) else (pixels.reshape(self._shape),)
 

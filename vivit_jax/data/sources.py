@@ -214,6 +214,24 @@ def check_options(data: config.Data) -> None:
         raise InputError('data.label_map is set, and data.labels = "none" reads no labels.')
 
 
+def content_of(example: Example) -> str | bytes:
+    """Returns the path of an example's video file, or the file's content.
+
+    Raises:
+      DecodeError: it is stored, and cannot be read.
+      InputError: it is stored as pictures.
+    """
+    video = example.video
+    if isinstance(video, str | bytes):
+        return video
+    if video.media != "video":
+        raise InputError(
+            f"{example.id} is stored as pictures, which are no video file: use the videos that "
+            "they were made of."
+        )
+    return video.read()
+
+
 def media_of(source: Source) -> str:
     """Returns what a source's videos are: "jpeg" for frames.Frames, "video" for video files."""
     video = source.example(0).video if len(source) else ""

@@ -17,8 +17,7 @@ from vivit_jax.data import examine
 from vivit_jax.data.container import DecodeError
 from vivit_jax.data.examine import Facts
 from vivit_jax.data.pool import DecodeFailure, DecodePool
-from vivit_jax.data.sources import Example, Source
-from vivit_jax.errors import InputError
+from vivit_jax.data.sources import Example, Source, content_of
 from vivit_jax.metrics import Progress, append, read_lines
 from vivit_jax.report import replacing
 
@@ -111,7 +110,7 @@ class Survey:
         seen = set()
         for split, source in self._splits.items():
             for example in map(source.example, range(len(source))):
-                video = _content(example)
+                video = readable(example)
                 path = video if isinstance(video, str) else ""
                 status = _status(path) if path else (len(video), 0)
                 subject = Subject(example.id, split, path, example.label, example.span, *status)
@@ -143,6 +142,18 @@ class Survey:
                 file.write(json.dumps(record | more) + "\n")
 
 
+def readable(example: Example) -> str | bytes:
+    """Returns the path or the content of an example's video; no bytes where nothing is stored.
+
+    Raises:
+      InputError: it is stored as pictures.
+    """
+    try:
+        return content_of(example)
+    except DecodeError:
+        return b""
+
+
 def _record(subject: Subject, facts: Facts) -> dict[str, Any]:
     """Returns what `_read` reads."""
     video, size, date = subject.video
@@ -163,26 +174,6 @@ def _read(file: pathlib.Path) -> Iterator[tuple[tuple[str, int, int], Facts]]:
             facts = Facts(**record["facts"])
             if facts.cause not in _ANEW:
                 yield (record["video"], record["bytes"], record["date"]), facts
-
-
-def _content(example: Example) -> str | bytes:
-    """Returns an example's path, or its file's content.
-
-    Raises:
-      InputError: it is stored as pictures.
-    """
-    video = example.video
-    if isinstance(video, str | bytes):
-        return video
-    if video.media != "video":
-        raise InputError(
-            f"{example.id} is stored as pictures, which are no video file: check the videos that "
-            "they were made of."
-        )
-    try:
-        return video.read()
-    except DecodeError:  # there is nothing where it was
-        return b""
 
 
 def _status(path: str) -> tuple[int, int]:
