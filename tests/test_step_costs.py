@@ -4,12 +4,14 @@ import math
 import pathlib
 
 import jax
+import numpy as np
 import pytest
 import tiny
 
 from vivit_jax import run, sharding
+from vivit_jax.benchmarks import steps
 from vivit_jax.data.sources import Example, Listed, Sources
-from vivit_jax.train import step_function
+from vivit_jax.train import compiler_options, step_function
 
 SPACE = {"attention": "factorised_encoder", "temporal_depth": 2, "depth": 2}
 PIXELS = {
@@ -90,17 +92,41 @@ def products(jaxpr, times=1) -> int:
     return total
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_a_step_costs_what_runs(case):
-    sections = {"train": {"evaluate": False}, "augment": {"flip": 0.0}, **CASES[case]}
-    experiment = tiny.experiment(**sections)
+def prepare(case: str, **sections) -> run.Run:
+    """Returns the run of a case, on one device."""
+    experiment = tiny.experiment(train={"evaluate": False}, **sections, **CASES[case])
     mesh = sharding.make_mesh(experiment.mesh, jax.devices()[:1])
     sources = Sources(Listed([Example("", "", 0)] * 8), Listed([]), (("a", "b", "c"),))
-    prepared = run.assemble(experiment, pathlib.Path(), sources, mesh)
+    return run.assemble(experiment, pathlib.Path(), sources, mesh)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_step_costs_what_runs(case):
+    prepared = prepare(case, augment={"flip": 0.0})
     batch = run.batch_shapes(prepared)
     traced = jax.jit(step_function(prepared)).trace(prepared.state, batch)
 
-    data, objective = experiment.data, prepared.objective
+    data, objective = prepared.experiment.data, prepared.objective
     learnt = run.learnt_paths(prepared.state, prepared.frozen)
     costs = objective.costs(data.frames, data.image_size, learnt)  # type: ignore
     assert data.batch_size * costs.step == products(traced.jaxpr.jaxpr)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(x, marks=() if x == "everything is learnt" else pytest.mark.slow) for x in CASES],
+)
+def test_what_a_cpu_s_compiler_is_asked_for_saves_memory_and_changes_no_bit(case):
+    prepared = prepare(case)
+    batch, step = steps.batch_of(prepared), jax.jit(step_function(prepared), donate_argnums=0)
+
+    def after_three(options):
+        state = prepared.init()
+        compiled = step.lower(state, batch).compile(options)
+        for _ in range(3):
+            state, _ = compiled(state, batch)
+        return state, steps.temporary(compiled)
+
+    (plain, most), (asked, least) = after_three({}), after_three(compiler_options())
+    jax.tree.map(np.testing.assert_array_equal, plain, asked)
+    assert least <= most

@@ -157,6 +157,8 @@ def train_step(
 
     metrics["grad_norm"] = optax.tree.norm(grads)
     good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"]) & batch["valid"].any()
+    # Else XLA writes down the squares of all of the gradient, for the norm and for Adam.
+    grads, good = jax.lax.optimization_barrier((grads, good))
     updates, opt_state = optimizer.update(grads, state.opt_state, learnt)
     moved = optax.apply_updates(learnt, updates)
     averaged = {}
