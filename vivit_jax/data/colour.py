@@ -23,8 +23,7 @@ def adjust_brightness(clip: Clip, shift: Scalar) -> Clip:
 
 def adjust_saturation(clip: Clip, factor: Scalar) -> Clip:
     """Returns the clip with HSV saturation times `factor`: the largest channel stays as it is."""
-    value = clip.max(axis=-1, keepdims=True)
-    chroma = value - clip.min(axis=-1, keepdims=True)
+    value, chroma = _value_and_chroma(clip)
     most = value / jnp.maximum(chroma, 1e-6)  # at which saturation is 1
     return jnp.clip(value - (value - clip) * jnp.minimum(factor, most), 0, 1)
 
@@ -37,9 +36,8 @@ def adjust_contrast(clip: Clip, factor: Scalar) -> Clip:
 
 def adjust_hue(clip: Clip, turn: Scalar) -> Clip:
     """Returns the clip with HSV hue advanced by `turn` of the colour circle."""
-    red, green, blue = jnp.moveaxis(clip, -1, 0)
-    value = clip.max(axis=-1)
-    chroma = value - clip.min(axis=-1)
+    red, green, blue = _channels(clip)
+    value, chroma = _value_and_chroma(clip)
     safe = jnp.maximum(chroma, 1e-6)
     sextant = jnp.where(
         value == red,
@@ -48,11 +46,11 @@ def adjust_hue(clip: Clip, turn: Scalar) -> Clip:
     )
     sextant = sextant + 6 * turn
 
-    def channel(n: int) -> Float[Array, "T H W"]:
+    def channel(n: int) -> Float[Array, "T H W 1"]:
         k = (n + sextant) % 6
         return value - chroma * jnp.clip(jnp.minimum(k, 4 - k), 0, 1)
 
-    return jnp.stack([channel(5), channel(3), channel(1)], axis=-1)
+    return jnp.concatenate([channel(5), channel(3), channel(1)], axis=-1)
 
 
 def colour_jitter(clip: Clip, key: Key[Array, ""], augment: Augment) -> Clip:
@@ -77,5 +75,17 @@ def colour_jitter(clip: Clip, key: Key[Array, ""], augment: Augment) -> Clip:
 
 def drop_colour(clip: Clip, key: Key[Array, ""], probability: float) -> Clip:
     """Returns the clip in grey with `probability`."""
-    grey = (clip * jnp.array(LUMA).reshape(1, 1, 1, 3)).sum(axis=-1, keepdims=True)
-    return jnp.where(jax.random.bernoulli(key, probability), grey, clip)
+    red, green, blue = (weight * x for weight, x in zip(LUMA, _channels(clip), strict=True))
+    return jnp.where(jax.random.bernoulli(key, probability), red + green + blue, clip)
+
+
+def _channels(clip: Clip) -> list[Float[Array, "T H W 1"]]:
+    """Returns red, green and blue; sums over them are fused, which reductions of an axis are not."""
+    return jnp.split(clip, 3, axis=-1)
+
+
+def _value_and_chroma(clip: Clip) -> tuple[Float[Array, "T H W 1"], Float[Array, "T H W 1"]]:
+    """Returns HSV's value, which is the largest channel, and how far the smallest is below it."""
+    red, green, blue = _channels(clip)
+    value = jnp.maximum(jnp.maximum(red, green), blue)
+    return value, value - jnp.minimum(jnp.minimum(red, green), blue)
