@@ -101,7 +101,7 @@ def test_attention_is_measured_at_each_shape_beside_kernels_of_jax_and_torch(mea
 
 def prepared(*arguments):
     given = benchmark.parse(["step", *arguments])
-    return steps.prepare(benchmark.experiment_of(given), given.classes, given.batch)
+    return steps.prepare(given.experiment, given.classes, given.batch)
 
 
 def test_attention_of_masked_pretraining_is_that_of_the_tokens_that_are_seen(monkeypatch):
@@ -112,6 +112,7 @@ def test_attention_of_masked_pretraining_is_that_of_the_tokens_that_are_seen(mon
 def test_clips_are_read_from_a_user_s_videos_by_ours_and_by_a_peer(measured, tmp_path):
     for seed in range(2):
         noise_video(tmp_path / f"videos/{seed}.mp4", seed)
+    (tmp_path / "videos/broken.mp4").write_bytes(b"no video")
     (table,), printed = measured(
         *("input", f"--videos={tmp_path}/videos", "--peer=pyav", "--clips=8", "--workers=2"),
         *("--rounds=1", "--config.data.frames=4", "--config.data.image_size=16"),

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import av
 import numpy as np
 
 from vivit_jax import config
@@ -15,7 +16,7 @@ from vivit_jax.benchmarks.noisy_videos import encode
 from vivit_jax.benchmarks.readers import LOADERS, READERS, Ask, look_at, missing, pyav
 from vivit_jax.benchmarks.rounds import Measured, Row
 from vivit_jax.benchmarks.stored import built
-from vivit_jax.data.decode import read_views
+from vivit_jax.data.decode import DecodeError, read_views
 from vivit_jax.data.folders import refuse_none, videos_below
 from vivit_jax.data.pipeline import train_batches, train_views
 from vivit_jax.data.sources import Example, Listed, Source
@@ -44,7 +45,7 @@ def make(folder: pathlib.Path) -> dict[str, list[str]]:
 
 
 def below(folder: str) -> dict[str, list[str]]:
-    """Returns the videos of a folder of the user's.
+    """Returns the videos of a folder of the user's, without those that cannot be read.
 
     Raises:
       InputError: it is none, or holds none.
@@ -52,7 +53,20 @@ def below(folder: str) -> dict[str, list[str]]:
     real = pathlib.Path(folder).resolve()
     if not real.is_dir():
         raise InputError(f"--videos={folder}; expected a folder.")
-    return {folder: list(videos_below(str(real), str(real))) or refuse_none(folder)}
+    paths = list(videos_below(str(real), str(real)))
+    good = [path for path in paths if _can_be_read(path)]
+    if bad := sorted({*paths} - {*good}):
+        log.warning("%d videos cannot be read, and are left out, such as %s.", len(bad), bad[0])
+    return {folder: good or refuse_none(folder)}
+
+
+def _can_be_read(path: str) -> bool:
+    """Returns whether a video gives a clip, and its frames can be counted, as peers need."""
+    try:
+        read_views(path, *train_views(config.Data(frames=1)), (0, 0))
+        return look_at(path).frames > 0
+    except (DecodeError, av.FFmpegError):
+        return False
 
 
 def ours(workers: int) -> str:
@@ -119,7 +133,8 @@ def rows(
             found.append(Row(f"{name}, {n} worker{'s' if n > 1 else ''}", run, read, read, about))
     for name in peers:
         module = (READERS.get(name) or LOADERS[name])[1]
-        if why := missing(module):
+        reader = READERS.get(name, READERS["pyav"])[0]  # which loaders call
+        if why := missing(module) or _failure(reader, asks):
             log.warning("%s is left out: %s", name, why)
         elif name in READERS:
             found.append(Row(f"{name}, one thread", _each(READERS[name][0], asks), clips, clips))
@@ -149,6 +164,16 @@ def questions(paths: Sequence[str], data: config.Data, clips: int) -> list[Ask]:
         start = int(rng.integers(video.frames - length + 1))
         asks.append(Ask(video, range(start, start + length, data.stride), data.image_size))
     return asks
+
+
+def _failure(read: Callable[[Ask], Any], asks: Sequence[Ask]) -> str:
+    """Returns which of the videos another library cannot read, and why; "" for none."""
+    for ask in {ask.video.path: ask for ask in asks}.values():
+        try:
+            read(ask)
+        except Exception as error:  # each library has its own
+            return f"{ask.video.path}: {str(error).splitlines()[0]}"
+    return ""
 
 
 def _each(read: Callable[[Ask], Any], asks: Sequence[Ask]) -> Callable[[], None]:

@@ -53,6 +53,7 @@ def pyav(ask: Ask, convert: bool = True) -> np.ndarray | None:
         for frame in container.decode(stream):
             number = round(((frame.pts or 0) - begin) * tick * ask.video.fps)
             if convert and number in wanted:
+                wanted.remove(number)
                 image = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
                 side = int(min(image.shape[:2]) * CUT)
                 cut = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:side, :side]), "rgb24")
@@ -60,6 +61,7 @@ def pyav(ask: Ask, convert: bool = True) -> np.ndarray | None:
                 made.append(np.asarray(scaled.to_ndarray(), np.uint8))
             if number >= ask.numbers[-1]:
                 break
+    made += made[-1:] * (len(ask.numbers) - len(made))  # where time stamps leave a frame out
     return np.stack(made) if made else None
 
 

@@ -80,7 +80,7 @@ def drop_colour(clip: Clip, key: Key[Array, ""], probability: float) -> Clip:
 
 
 def _channels(clip: Clip) -> list[Float[Array, "T H W 1"]]:
-    """Returns red, green and blue; sums over them are fused, which reductions of an axis are not."""
+    """Returns red, green and blue: sums of them are fused, and reductions of an axis are not."""
     return jnp.split(clip, 3, axis=-1)
 
 
