@@ -276,7 +276,7 @@ def compile_step(run: Run, state: TrainState, batch: Any) -> jax.stages.Compiled
     return compiled
 
 
-def compiler_options() -> dict[str, bool]:
+def compiler_options() -> dict[str, bool | str]:
     """Returns what XLA is asked for beyond its defaults.
 
     Without it, a CPU's program copies the optimiser's state at every step before it is updated.

@@ -16,14 +16,14 @@ import pytest
 from conftest import STEP, write_video
 
 from vivit_jax import config
-from vivit_jax.data import build, record_shards
+from vivit_jax.data import build, record_plan, record_shards
 from vivit_jax.data.catalog import open_dataset
 from vivit_jax.data.encoding import encode
 from vivit_jax.data.record_format import NANO, Form
 from vivit_jax.errors import InputError
 
 
-def plan_of(out: pathlib.Path, *flags: str) -> record_shards.Plan:
+def plan_of(out: pathlib.Path, *flags: str) -> record_plan.Plan:
     """Returns what the command would build with these flags."""
     return build.make_plan(build.parse(["--out", str(out), *flags])[0])
 
@@ -98,7 +98,7 @@ def test_tfds_reads_what_was_built(built):
 
 
 def test_a_video_that_cannot_be_read_keeps_its_place_and_is_written_down(built):
-    lines = (built / record_shards.BAD).read_text().splitlines()
+    lines = (built / record_plan.BAD).read_text().splitlines()
     assert [json.loads(line) for line in lines] == [
         {
             "id": "train/b/empty.mp4",
@@ -137,7 +137,7 @@ def test_a_killed_build_goes_on_and_is_byte_for_byte_the_unbroken_one(folder, bu
 def test_a_half_written_shard_is_written_again(folder, built, tmp_path):
     flags = ("--root", str(folder), "--shard-videos", "4")
     plan = plan_of(tmp_path, *flags)
-    record_shards.begin(plan)
+    record_plan.begin(plan)
     (plan.unfinished / plan.shards()[0].file).write_bytes(b"half")
     (plan.notes / f"{plan.shards()[1].file}.new").write_bytes(b"half")
     assert files(build_with(tmp_path, *flags)) == files(built)
@@ -154,9 +154,9 @@ def test_a_list_that_changed_is_refused_by_name(folder, built, tmp_path):
     with pytest.raises(InputError, match=fault):
         run(tmp_path / "finished", *flags)
     shutil.rmtree(tmp_path / "unfinished/videos")
-    record_shards.begin(plan_of(tmp_path / "unfinished", "--root", str(folder)))
+    record_plan.begin(plan_of(tmp_path / "unfinished", "--root", str(folder)))
     with pytest.raises(InputError, match=r"per_shard \(64, now 4\).*" + fault):
-        record_shards.begin(plan_of(tmp_path / "unfinished", *flags))
+        record_plan.begin(plan_of(tmp_path / "unfinished", *flags))
 
 
 def run(out: pathlib.Path, *flags: str) -> int:
@@ -187,13 +187,13 @@ def test_a_video_that_takes_too_long_costs_only_itself(folder, tmp_path):
     write_video(slow / "a/0.mp4", 400, height=720, width=1280, texture=lambda i: grey)
     write_video(slow / "a/1.mp4", 12)
     out = build_with(tmp_path, "--root", str(slow), "--holdout", "0", timeout=0.5)
-    rows = [json.loads(line) for line in (out / record_shards.BAD).read_text().splitlines()]
+    rows = [json.loads(line) for line in (out / record_plan.BAD).read_text().splitlines()]
     assert [(row["id"], row["cause"]) for row in rows] == [("a/0.mp4", "timeout")]
 
 
 def test_two_builds_of_one_dataset_do_not_meet(folder, tmp_path):
     plan = plan_of(tmp_path, "--root", str(folder))
-    with record_shards.alone(plan), pytest.raises(InputError, match="under way"):
+    with record_plan.alone(plan), pytest.raises(InputError, match="under way"):
         record_shards.build(plan, 1, 60)
 
 
@@ -306,7 +306,7 @@ def test_beam_builds_what_one_machine_builds(folder, built, tmp_path):
     with contextlib.chdir(tmp_path):
         build_by_beam(plan_of(tmp_path, *flags), "DirectRunner", [], 60)
     beam = tmp_path / "videos/1.0.0"
-    assert (beam / record_shards.BAD).read_bytes() == (built / record_shards.BAD).read_bytes()
+    assert (beam / record_plan.BAD).read_bytes() == (built / record_plan.BAD).read_bytes()
     for split in ("train", "validation"):
         name = f"{split}.index.jsonl"
         assert (beam / name).read_bytes() == (built / name).read_bytes()

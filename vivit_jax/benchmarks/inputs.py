@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import av
+import av.error
 import numpy as np
 
 from vivit_jax import config
@@ -65,7 +65,7 @@ def _can_be_read(path: str) -> bool:
     try:
         read_views(path, *train_views(config.Data(frames=1)), (0, 0))
         return look_at(path).frames > 0
-    except (DecodeError, av.FFmpegError):
+    except (DecodeError, av.error.FFmpegError):
         return False
 
 

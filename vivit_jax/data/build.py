@@ -21,11 +21,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from vivit_jax import config, terminal
-from vivit_jax.data import record_shards
+from vivit_jax.data import record_plan, record_shards
 from vivit_jax.data.catalog import CATALOG, find_dataset, open_dataset, settle
 from vivit_jax.data.pool import cores
 from vivit_jax.data.record_format import ABOUT, TRAIN, VALIDATION, Form
-from vivit_jax.data.record_shards import Plan
+from vivit_jax.data.record_plan import Plan
 from vivit_jax.data.sources import Source
 from vivit_jax.errors import InputError
 
@@ -40,7 +40,7 @@ def main() -> int:
     plan = make_plan(arguments)
     if plan.out.exists():
         about = json.loads((plan.out / ABOUT).read_text()) if (plan.out / ABOUT).exists() else {}
-        record_shards.refuse_changes(plan, about, plan.asked(), plan.out)
+        record_plan.refuse_changes(plan, about, plan.asked(), plan.out)
         print(f"{plan.out} is built already, from these videos and with these options.")
         return 0
     began = time.perf_counter()
@@ -160,11 +160,11 @@ def tell(plan: Plan, built: int, seconds: float) -> None:
     videos = sum(map(len, plan.splits.values()))
     source = sum(sizes(plan.splits.values()))
     share = f"{made / source:.2f} of the source's {source / 1e6:,.1f} MB" if source else ""
-    bad = (plan.out / record_shards.BAD).read_text().count("\n")
+    bad = (plan.out / record_plan.BAD).read_text().count("\n")
     print(f"{plan.out}: {videos} videos, {made / 1e6:,.1f} MB, {share}")
     print(f"built {built} in {seconds:.1f} s: {built / seconds:.2f} videos a second")
     if bad:
-        print(f"{bad} could not be read and keep their places empty; see {record_shards.BAD}")
+        print(f"{bad} could not be read and keep their places empty; see {record_plan.BAD}")
     if bad < videos:
         print(f"reads {reading_speed(plan):.1f} clips a second (16 frames, stride 4, 224 x 224)")
     print(f"train on it: --config.data.dataset=records --config.data.root={plan.out}")

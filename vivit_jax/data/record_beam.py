@@ -11,10 +11,10 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from vivit_jax.data import record_format, record_shards
+from vivit_jax.data import record_format, record_plan, record_shards
 from vivit_jax.data.pool import DecodePool, cores
 from vivit_jax.data.record_format import Form
-from vivit_jax.data.record_shards import Plan
+from vivit_jax.data.record_plan import Plan
 from vivit_jax.data.sources import Example
 from vivit_jax.errors import InputError
 
@@ -110,8 +110,8 @@ def build_by_beam(plan: Plan, runner: str, options: Sequence[str], timeout: floa
         ) from error
     import tensorflow_datasets as tfds
 
-    with record_shards.alone(plan):
-        record_shards.begin(plan)
+    with record_plan.alone(plan):
+        record_plan.begin(plan)
         folder, bad = plan.notes / "beam", plan.notes / "bad"
         if folder.exists():
             folder.rmtree()  # Beam begins anew
@@ -134,7 +134,7 @@ def build_by_beam(plan: Plan, runner: str, options: Sequence[str], timeout: floa
                 notes.append({**note, "content": size, "bad": []})
         rows.sort(key=lambda row: (row["split"], row.pop("index")))
         notes[0]["bad"] = rows
-        record_shards.finish(plan, notes)
+        record_plan.finish(plan, notes)
 
 
 def _lines(file: Any) -> list[str]:
