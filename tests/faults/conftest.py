@@ -16,7 +16,7 @@ import statistics
 from collections.abc import Iterator
 
 import pytest
-from faults.faults import FAULTS
+from faults.forty import FAULTS
 
 PROPERTY = "fault"
 
