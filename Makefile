@@ -14,7 +14,7 @@ ARGS ?=
 BIN := .venv/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet $(PIP_ARGS)
 
-.PHONY: quickstart test test-all lint clean
+.PHONY: quickstart test test-all lint lock clean
 .DEFAULT_GOAL := test
 
 quickstart: .venv/.quickstart  ## A small model, trained on videos made here, and a page to look at.
@@ -30,6 +30,12 @@ lint: .venv/.lint  ## What .pre-commit-config.yaml runs, on every file.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+lock: .venv/.made  ## The versions and hashes that the image and one job of CI install, looked up anew.
+	$(PIP_INSTALL) uv==0.13.9
+	for extra in test gpu tpu; do $(BIN)/uv pip compile setup.py --quiet --upgrade --extra $$extra \
+	  --universal --python-version 3.11 --generate-hashes --no-annotate \
+	  --custom-compile-command "make lock" --output-file requirements/lock-$$extra.txt || exit 1; done
 
 clean:  ## Removes all that these targets made, but not runs/.
 	rm -rf .venv .cache .pytest_cache .ruff_cache build dist *.egg-info

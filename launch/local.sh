@@ -15,10 +15,12 @@
 #
 # Process 0 speaks to the terminal; the others to DIR/logs/process_I.log, whose end is shown when
 # one fails. When a process ends by anything but 0, the others have 10 s to end too, and are then
-# ended; the exit code is that of the first. Ctrl-C and SIGTERM go to all; a second one kills.
+# ended; the exit code is that of the first that did. Ctrl-C and SIGTERM go to all, which save and
+# leave (130, 143) within 120 s; a second one kills.
 set -euo pipefail
 
-readonly GRACE=10  # seconds that processes have to end by themselves
+readonly GRACE=10   # seconds that processes have to end by themselves
+readonly SAVING=120  # seconds that they have when they were asked to stop
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 refuse() {
@@ -144,14 +146,14 @@ tell() {
   done
 }
 
-# Ends all, by signal $1, for exit code $2; kills them at the second call.
+# Asks all to stop, by signal $1; kills them at the second call.
 # shellcheck disable=SC2329  # the traps call it
 stop() {
   if [[ -n $stopped ]]; then
     tell KILL
   else
     tell "$1"
-    stopped=$2 deadline=$((SECONDS + GRACE))
+    stopped=$1 deadline=$((SECONDS + SAVING)) next=KILL
   fi
 }
 
@@ -208,8 +210,8 @@ if ((count == 1)); then
   exec env ${settings[@]+"${settings[@]}"} "${command[@]}"
 fi
 pids=() logs=() stopped="" deadline="" next=TERM code=0
-trap 'stop INT 130' INT
-trap 'stop TERM 143' TERM
+trap 'stop INT' INT
+trap 'stop TERM' TERM
 start
 watch
-exit "${stopped:-$code}"
+exit "$code"

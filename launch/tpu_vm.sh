@@ -281,7 +281,7 @@ watch() { # FLAG...: until the run ends by itself
     elif codes=$(sed -n 's/.*: ended //p' <<<"$states" | sort -nu) && [[ $codes == *[!0]* ]]; then
       tell "workers ended with ${codes//$'\n'/ and }; launch/tpu_vm.sh tail shows why."
       ! grep -qx 2 <<<"$codes" || exit 2 # what was given will not do, and would not again
-      again
+      ! grep -qvxE '0|130|143' <<<"$codes" || again # these were saved, and stopped
       on all "$stop_on_worker" || true
       run "$@" || true
     elif [[ $states == *ended* && $states != *running* ]]; then

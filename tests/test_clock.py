@@ -1,5 +1,6 @@
 """Where time went: every second has one phase, also over sessions that were killed."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -68,12 +69,25 @@ def test_a_phase_ends_with_the_error_within_it(ticks):
     assert spent(watch.session()) == {"save": 1, "start": 2}
 
 
-def test_what_is_moved_is_not_counted_twice(ticks):
-    watch = Clock()
-    watch.turn_to("step")
-    ticks(5)
-    watch.move(2, "data_wait")
-    assert spent(watch.session()) == {"step": 3, "data_wait": 2}
+def test_what_is_gone_back_over_in_one_process_is_lost(ticks, tmp_path):
+    watch = Clock(age=2.0)
+    with contextlib.suppress(KeyError), watch.kept(tmp_path, 0, active=True):
+        watch.turn_to("step")
+        ticks(10)
+        watch.step = 4
+        watch.write()
+        ticks(5)
+        watch.step = 6
+        raise KeyError
+    ticks(1)
+    watch.begin_again()
+    with watch.kept(tmp_path, 4, active=True):
+        ticks(1)
+        watch.turn_to("step")
+        ticks(20)
+        expected = {"start": 3, "step": 30, "lost": 5, "down": 1}
+        assert spent(watch.total()) == expected
+    assert spent(add_up(read_lines(tmp_path / TIME))) == expected
 
 
 def test_a_run_without_a_stop_has_no_time_lost_or_down():

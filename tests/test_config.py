@@ -125,6 +125,8 @@ def test_what_does_not_exist_is_refused_with_what_does(sections, message):
         ("train", "checkpoint_every", 0),
         ("train", "keep", 0),
         ("train", "evaluate_every", -1),
+        ("train", "max_skipped", -1),
+        ("train", "max_rollbacks", -1),
         ("eval", "batch_size", -1),
         ("probe", "clips", 0),
         ("probe", "depth", -1),

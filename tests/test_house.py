@@ -9,18 +9,20 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "vivit_jax"
 FLOORS = (  # each part imports its own floor and those below
-    {"errors", "trees", "huge_pages"},
+    {"errors", "trees", "huge_pages", "finite"},
     {"meeting"},
     {"config", "options", "hardware", "layout", "sharding", "metrics"}
-    | {"checkpoint", "agreement", "processes", "host_tensorflow"},
+    | {"agreement", "processes", "host_tensorflow", "digest", "manifest", "retention"},
     {"data", "models", "optim", "freeze", "fitting", "report", "film", "feed", "terminal"}
-    | {"clock", "profiler", "compile_cache"},
+    | {"clock", "profiler", "compile_cache", "checkpoint", "verify", "workdir_lock"}
+    | {"spikes", "sanity", "stopping", "watchdog"},
     {"objectives"},
     {"train_step", "recipe"},
     {"restore", "transfer", "pretrained"},
     {"evals"},
-    {"checks", "run"},
-    {"step_log"},
+    {"checks", "run", "resume"},
+    {"step_log", "memory", "compiling", "judging"},
+    {"loop"},
     {"train"},
     {"planning"},
     {"main", "predict", "features", "plan", "benchmark", "benchmarks"},

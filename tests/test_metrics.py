@@ -1,6 +1,8 @@
 import json
 import logging
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from vivit_jax.metrics import (
     METRICS,
     RESULTS,
     SKIPPED,
+    Lines,
     Progress,
     Writer,
     append,
@@ -134,3 +137,59 @@ def test_progress_tells_how_far_it_is_and_when_it_ends(monkeypatch, caplog):
 )
 def test_durations_are_short(seconds, text):
     assert duration(seconds) == text
+
+
+def test_lines_that_cannot_be_written_are_kept_and_written_later(tmp_path, caplog):
+    file = tmp_path / "lines.jsonl"
+    lines = Lines(file)
+    lines.add({"step": 1})
+    file.rename(tmp_path / "aside")
+    file.mkdir()
+    for step in (2, 3):
+        lines.add({"step": step})
+    file.rmdir()
+    (tmp_path / "aside").rename(file)
+    lines.add({"step": 4})
+    lines.close()
+    assert [line["step"] for line in read_lines(file)] == [1, 2, 3, 4]
+    assert len(caplog.messages) == 1
+    assert "lines.jsonl cannot be written" in caplog.text
+
+
+def test_a_line_that_fitted_in_part_leaves_nothing_behind(tmp_path):
+    program = (
+        "import pathlib, resource, sys\n"
+        "from vivit_jax.metrics import Lines\n"
+        "lines = Lines(pathlib.Path(sys.argv[1]))\n"
+        "lines.add({'step': 1})\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20, resource.RLIM_INFINITY))\n"
+        "lines.add({'step': 2, 'about': 30 * 'x'})\n"
+        "print(pathlib.Path(sys.argv[1]).read_text())\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)\n"
+        "lines.close()\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "lines")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == '{"step": 1}\n\n'
+    assert [line["step"] for line in read_lines(tmp_path / "lines")] == [1, 2]
+
+
+def test_lines_that_never_could_be_written_are_told(tmp_path, caplog):
+    lines = Lines(tmp_path)
+    lines.add({"step": 7})
+    lines.close()
+    assert caplog.messages[-1].endswith('lacks its last 1 lines: {"step": 7}')
+
+
+def test_without_tensorboard_the_run_goes_on_with_one_warning(tmp_path, caplog, monkeypatch):
+    with Writer(tmp_path) as writer:
+
+        def fail(*_):
+            raise RuntimeError("no disk")
+
+        monkeypatch.setattr(writer._board, "write_scalars", fail)
+        for step in (1, 2):
+            writer.write(METRICS, {"step": step, "loss": 0.5})
+        writer.write_pictures(2, "eval", [])
+    assert [line["step"] for line in read_lines(tmp_path / METRICS)] == [1, 2]
+    assert sum("TensorBoard" in message for message in caplog.messages) == 1

@@ -475,6 +475,8 @@ def test_a_weight_decay_that_changes_is_applied_as_it_changes():
         ({"horizon": 0.5}, r"config\.optim\.horizon = 0\.5 is below 1"),
         ({"per_videos": -1}, r"config\.optim\.per_videos = -1 is below 0"),
         ({"warmup_from": -1.0}, r"config\.optim\.warmup_from = -1\.0 is below 0"),
+        ({"spike": 0.5}, r"spike = 0\.5 and spike_window = 128; expected above 1, or 0"),
+        ({"spike": 9.0, "spike_window": 8}, r"spike_window = 8; .*over at least 16 steps"),
     ],
 )
 def test_impossible_schedules_of_pretraining_are_refused(options, message):

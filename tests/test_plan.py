@@ -18,6 +18,7 @@ from recipes import ROOT
 
 from vivit_jax import hardware, plan, run, sharding
 from vivit_jax.errors import InputError
+from vivit_jax.memory import held as bytes_held
 from vivit_jax.planning import advice, collectives, devices, estimate, memory, tell, videos
 
 MESH = {"dcn": 1, "data": 2, "fsdp": 2, "sequence": 1, "tensor": 2}
@@ -38,7 +39,7 @@ def run_of(**sections) -> run.Run:
 def test_bytes_by_shapes_are_those_of_the_shards_that_a_device_holds(freeze):
     prepared = run_of(mesh=MESH, optim={"average": 0.9, "freeze": freeze})
     state, batch = prepared.init(), run.batch_shapes(prepared)
-    held = memory.held(prepared, batch)
+    held = bytes_held(prepared, batch)
 
     def of_first(tree):
         shards = [leaf.addressable_shards[0].data for leaf in jax.tree.leaves(tree)]
@@ -203,7 +204,7 @@ def test_where_it_does_not_fit_the_first_change_that_does_is_named(monkeypatch):
 def test_what_is_tried_goes_from_the_cheapest_on_and_splits_parameters_where_they_are_too_large():
     experiment = tiny.experiment(mesh={"data": 4, "fsdp": 2})
     prepared = estimate.prepare(experiment, SOURCES, fleet())
-    held = memory.held(prepared, run.batch_shapes(prepared))
+    held = bytes_held(prepared, run.batch_shapes(prepared))
     mesh, small = dict(prepared.mesh.shape), held.arguments / 2
     for room, first, last in (
         (2**40, "--config.model.remat=dots", "--config.mesh.data=1"),

@@ -7,7 +7,7 @@ import pytest
 from jax.profiler import ProfileData
 from tiny import experiment, noise_video
 
-from vivit_jax import train
+from vivit_jax import loop, train
 from vivit_jax.clock import TIME, add_up
 from vivit_jax.errors import InputError
 from vivit_jax.metrics import METRICS, read_lines
@@ -53,14 +53,14 @@ def test_a_run_traces_the_chosen_steps_and_says_which_lines_they_slowed(videos, 
 
 
 def test_a_run_that_is_interrupted_leaves_the_trace_that_it_has(videos, tmp_path, monkeypatch):
-    add = train.StepLog.add
+    add = loop.StepLog.add
 
     def interrupted(self, step, info):
         add(self, step, info)
         if step == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(train.StepLog, "add", interrupted)
+    monkeypatch.setattr(loop.StepLog, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train.run(given(videos, 3, (2, 3)), tmp_path)
     assert traced(tmp_path) == [2]

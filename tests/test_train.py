@@ -6,7 +6,7 @@ import orbax.checkpoint as ocp
 import pytest
 import tiny
 
-from vivit_jax import config, metrics, recipe, train
+from vivit_jax import compiling, config, loop, metrics, recipe, train
 from vivit_jax.checkpoint import Checkpoints
 from vivit_jax.clock import TIME
 from vivit_jax.data import catalog
@@ -37,7 +37,7 @@ def make_experiment(root, **changes):
         "augment": {"flip": 0.5},
         "model": {"name": "video_transformer", "size": "mu", "tubelet": (2, 8, 8), "dropout": 0.1},
         "objective": {"name": "classify"},
-        "optim": {"warmup": 1.0, "unit": "steps", "average": 0.9},
+        "optim": {"warmup": 1.0, "unit": "steps", "average": 0.9, "spike": 50.0},
         "train": {"steps": 6, "log_every": 1, "checkpoint_every": 2},
         "eval": {"clips": 2, "crops": 1},
     }
@@ -138,7 +138,7 @@ def test_no_steps_evaluate_the_newest_checkpoint(straight, motions):
 
 def test_the_newest_and_the_best_checkpoints_are_kept(motions, tmp_path, monkeypatch):
     scores = {2: 0.1, 4: 0.9, 6: 0.5, 8: 0.3, 10: 0.2}
-    monkeypatch.setattr(train, "evaluate", lambda run, params, step, writer: {"top1": scores[step]})
+    monkeypatch.setattr(loop, "evaluate", lambda run, params, step, writer: {"top1": scores[step]})
     options = {"steps": 10, "evaluate_every": 2, "checkpoint_every": 100, "keep": 2}
     train.run(make_experiment(motions, train=options), tmp_path)
     with Checkpoints(tmp_path) as checkpoints:
@@ -162,7 +162,7 @@ def test_other_classes_in_the_same_workdir_are_refused(straight, motions, tmp_pa
 def test_an_update_that_is_skipped_is_counted_and_its_examples_named(
     motions, tmp_path, monkeypatch
 ):
-    make_augment = train.make_augment
+    make_augment = compiling.make_augment
 
     def spoil_first_batch(*args):
         augment = make_augment(*args)
@@ -174,7 +174,7 @@ def test_an_update_that_is_skipped_is_counted_and_its_examples_named(
 
         return spoilt
 
-    monkeypatch.setattr(train, "make_augment", spoil_first_batch)
+    monkeypatch.setattr(compiling, "make_augment", spoil_first_batch)
     train.run(make_experiment(motions, train={"steps": 2, "evaluate": False}), tmp_path)
     lines = metrics.read_lines(tmp_path / metrics.METRICS)
     assert [line["skipped"] for line in lines] == [1, 1]
@@ -184,6 +184,27 @@ def test_an_update_that_is_skipped_is_counted_and_its_examples_named(
     assert len(named["examples"]) == 1
     assert (motions / named["examples"][0]).exists()
     assert lines[1]["learning_rate"] == 0.0  # the schedule counts updates
+
+
+def history(workdir, step):
+    return saved(workdir, step)["history"]
+
+
+@pytest.mark.slow
+def test_what_tells_spikes_can_be_had_or_left_by_a_run_that_goes_on(motions, tmp_path):
+    few = {"steps": 2, "evaluate": False}
+    train.run(make_experiment(motions, train=few, optim={"spike": 0.0}), tmp_path)
+    assert not history(tmp_path, 2)
+    few["steps"] = 4
+    train.run(make_experiment(motions, train=few, optim={"spike": 9.0}), tmp_path)
+    assert int(history(tmp_path, 4)["known"]) == 2
+    few["steps"] = 6
+    train.run(make_experiment(motions, train=few, optim={"spike_window": 20}), tmp_path)
+    assert history(tmp_path, 6)["norms"].shape == (20,)
+    few["steps"] = 8
+    train.run(make_experiment(motions, train=few, optim={"spike": 0.0}), tmp_path)
+    assert not history(tmp_path, 8)
+    assert [line["step"] for line in curve(tmp_path)] == list(range(1, 9))
 
 
 def test_a_mirror_image_is_never_made_where_directions_are_labels(motions, tmp_path, monkeypatch):

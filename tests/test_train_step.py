@@ -6,13 +6,15 @@ import numpy as np
 import optax
 import pytest
 
-from vivit_jax import config
+from vivit_jax import config, sharding
 from vivit_jax.data.augment import make_augment
 from vivit_jax.models.video_transformer import CHOICES, VideoTransformer
+from vivit_jax.objectives.base import Outcome
 from vivit_jax.objectives.classify import Classify
 from vivit_jax.objectives.latent_prediction import LatentPrediction
 from vivit_jax.objectives.masked_pixels import MaskedPixels
 from vivit_jax.train_step import init_state, train_step
+from vivit_jax.trees import by_path
 
 SHAPE = (8, 4, 16, 16, 3)
 
@@ -53,6 +55,22 @@ def make_step(objective, optimizer=None, augment=None, **options):
             **options,
         )
     )
+
+
+def spoilt(augment):
+    """Returns an augmentation that makes NaN of a clip that is all white."""
+
+    def spoil(video, keys):
+        white = (video == 255).all(axis=(1, 2, 3, 4), keepdims=True)
+        return jnp.where(white, jnp.nan, augment(video, keys))
+
+    return spoil
+
+
+def latent():
+    encoder = VideoTransformer(size="mu", tubelet=(2, 4, 4), pool="mean", positions="sincos_3d")
+    small = {"predictor_width": 16, "predictor_heads": 2, "predictor_depth": 1}
+    return LatentPrediction(encoder, blocks=(3,), block_scales=(0.2,), **small)
 
 
 def assert_equal(a, b):
@@ -144,17 +162,13 @@ def test_a_loss_that_is_not_finite_changes_nothing_and_is_named():
     optimizer = optax.adam(1e-3)
     augment = make_augment(config.Augment(flip=0.0), (0.5,) * 3, (0.5,) * 3)
 
-    def spoil(video, keys):
-        clips = augment(video, keys)
-        return jnp.where((video == 255).all(axis=(1, 2, 3, 4), keepdims=True), jnp.nan, clips)
-
     state = make_state(objective, optimizer, average=0.9)
     step = jax.jit(
         functools.partial(
             train_step,
             objective=objective,
             optimizer=optimizer,
-            augment=spoil,
+            augment=spoilt(augment),
             seed=0,
             average=0.9,
         )
@@ -189,15 +203,7 @@ def test_the_average_follows_the_parameters():
 
 
 def test_a_teacher_is_the_average_of_the_encoder():
-    encoder = VideoTransformer(size="mu", tubelet=(2, 4, 4), pool="mean", positions="sincos_3d")
-    objective = LatentPrediction(
-        encoder,
-        blocks=(3,),
-        block_scales=(0.2,),
-        predictor_width=16,
-        predictor_heads=2,
-        predictor_depth=1,
-    )
+    objective = latent()
     batch = make_batch()
     streams = {"params": jax.random.key(0), "mask": jax.random.key(1)}
     params = jax.jit(objective.init)(streams, batch)["params"]
@@ -257,3 +263,121 @@ def test_augmentation_is_drawn_by_position_and_dropout_by_step():
     step = make_step(augmented, augment=config.Augment(flip=0.5))
     assert loss(step, state) == loss(step, state.replace(step=jnp.array(1)))
     assert loss(step, state) != loss(step, state, **later)
+
+
+def mixing():
+    encoder = VideoTransformer(size="mu", tubelet=(2, 8, 8), dtype="bfloat16", dropout=0.1)
+    return Classify(encoder, (3,), mixup=0.8, cutmix=1.0)
+
+
+SOON = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+PARTS = {"accumulate": 2, "clip_parts": 0.5}
+CASES = {  # objective, options of the step, sizes of the mesh, which clips a white third one spoils
+    "parts, mixing and bfloat16 on 8 devices": (mixing, PARTS, {"data": 4, "fsdp": 2}, (2, 12)),
+    "a teacher": (latent, {}, None, (2,)),
+    "mixing": (mixing, {}, None, (2, 13)),
+    "a teacher and parts on 8 devices": (latent, PARTS, {"data": 1, "fsdp": 8}, (2,)),
+}
+QUICK_CASES = [*CASES][:1]
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=() if c in QUICK_CASES else pytest.mark.slow) for c in CASES]
+)
+@pytest.mark.parametrize("at", [0, 2], ids=["in the warm-up", "later"])
+def test_a_step_that_is_left_out_changes_nothing_of_those_after_it(case, at):
+    make, options, sizes, guilty = CASES[case]
+    objective, schedule = make(), optax.linear_schedule(0.0, 1e-2, 2)
+    optimizer, average = optax.adam(schedule), 0.9
+    mesh = sharding.make_mesh(config.Mesh(**(sizes or {})), None if sizes else jax.devices()[:1])
+    step = functools.partial(
+        train_step,
+        objective=objective,
+        optimizer=optimizer,
+        augment=spoilt(make_augment(config.Augment(), (0.5,) * 3, (0.5,) * 3)),
+        seed=0,
+        average=average,
+        spike=10.0,
+        **options,
+    )
+
+    def batch(number, white=False):
+        pair = [make_batch(2 * number), make_batch(2 * number + 1)]
+        both = {name: np.concatenate([one[name] for one in pair]) for name in pair[0]}
+        both["position"] = np.arange(16, dtype=np.uint32) + 16 * number
+        both["index"] = np.arange(16, dtype=np.int32)
+        if white:
+            both["video"][2] = 255
+        return sharding.to_devices(both, mesh)
+
+    def init():
+        streams = {"params": jax.random.key(0), "mask": jax.random.key(1)}
+        clip = {k: v[:1] for k, v in make_batch().items()}
+        return init_state(objective.init(streams, clip)["params"], optimizer, True, (), 16)
+
+    places = sharding.shardings(jax.eval_shape(init), mesh)
+    outputs = (places, sharding.replicated(mesh))
+    step = jax.jit(step, out_shardings=outputs, compiler_options=SOON)
+    state = by_hand = jax.jit(init, out_shardings=places, compiler_options=SOON)()
+    with jax.set_mesh(mesh):
+        for number in range(at + 3):
+            state, info = step(state, batch(number, number == at))
+            if number != at:
+                by_hand, _ = step(by_hand, batch(number))
+                assert not bool(info.skipped)
+                continue
+            by_hand = by_hand.replace(step=by_hand.step + 1, skipped=by_hand.skipped + 1)
+            assert bool(info.skipped)
+            assert not bool(info.spike)
+            assert tuple(np.asarray(info.index)[~np.asarray(info.finite)]) == guilty
+            assert_equal(state, by_hand)
+    assert_equal(state, by_hand)
+    assert int(state.skipped) == 1
+
+
+def test_a_spike_is_left_out_and_a_new_level_is_not():
+    objective, optimizer = make_objective(), optax.sgd(1e-4)
+    clip = {k: v[:1] for k, v in make_batch().items()}
+    params = jax.jit(objective.init)(jax.random.key(0), clip)["params"]
+    state = init_state(params, optimizer, False, (), 16)
+
+    class Louder(Classify):
+        """Multiplies losses by what a batch says."""
+
+        def __call__(self, batch, *, train=False):
+            losses, metrics = super().__call__(batch, train=train)
+            return Outcome(losses * batch["times"], metrics)
+
+    step = make_step(Louder(objective.encoder, (3,)), optimizer, spike=10.0)
+    found = []
+    for number in range(30):
+        times = 1e4 if number == 18 or number >= 22 else 1.0
+        before = state
+        state, info = step(state, {**make_batch(number), "times": jnp.full(8, times)})
+        found.append(bool(info.spike))
+        if info.spike:
+            assert bool(info.skipped)
+            assert_equal((state.params, state.opt_state), (before.params, before.opt_state))
+    assert np.flatnonzero(found).tolist() == [18, *range(22, 27)]
+    assert int(state.skipped) == 6
+
+
+def test_a_state_without_the_rule_for_spikes_holds_what_it_always_held():
+    state = make_state(make_objective())
+    assert state.history == {}
+    paths = {path.split("/")[0] for path in by_path(state)}
+    assert paths == {"step", "skipped", "params", "opt_state"}
+
+
+def test_a_part_whose_norm_overflows_is_not_taken_for_nothing():
+    objective, optimizer = make_objective(), optax.sgd(1.0)
+    state, batch = make_state(objective, optimizer), make_batch()
+    head = state.params["head"]
+    wild = 1e25 * jax.random.normal(jax.random.key(0), head["kernel"].shape)
+    huge = {**state.params, "head": {**head, "kernel": wild}}
+    after, info = make_step(objective, optimizer, accumulate=2, clip_parts=0.1)(
+        state.replace(params=huge), batch
+    )
+    assert np.isfinite(info.metrics["loss"])
+    assert bool(info.skipped)
+    assert_equal(after.params, huge)

@@ -71,13 +71,22 @@ def agree_on_command(options: Mapping[str, Any]) -> None:
       InputError: names the processes that differ, and the options, files or libraries.
     """
     if together()[2] > 1:
-        package = pathlib.Path(__file__).parent
-        code = {
-            str(file.relative_to(package.parent)): _digest(file.read_bytes())
-            for file in sorted(package.rglob("*.py"))
-        }
-        installed = {name: importlib.metadata.version(name) for name in LIBRARIES}
-        agree("the command and its code", {**options, "code": code, "version": installed})
+        told = {**options, "code": code(), "version": libraries()}
+        agree("the command and its code", told)
+
+
+def code() -> dict[str, str]:
+    """Returns a digest of each file of this package."""
+    package = pathlib.Path(__file__).parent
+    return {
+        str(file.relative_to(package.parent)): _digest(file.read_bytes())
+        for file in sorted(package.rglob("*.py"))
+    }
+
+
+def libraries() -> dict[str, str]:
+    """Returns the versions of those that decide what is computed and saved."""
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
 def check_shared(folder: pathlib.Path) -> None:

@@ -1,11 +1,12 @@
-"""Where the time of a run went, over every session (the life of a process) that it took.
+"""Where the time of a run went, over every session that it took.
 
     python -m vivit_jax.clock WORKDIR        # the table, of a run that goes on, too
 
-Every moment of a session belongs to one phase. WORKDIR/time.jsonl holds, a line now and then, the
-step and how many seconds each phase had taken by then, so that little is forgotten when a session
-is killed. Two phases belong to no session: what was done after the checkpoint that the next session
-went on from is lost, and until that next session the run was down.
+A session is the life of a process, or a part of it where the run went back to a checkpoint. Every
+moment of it belongs to one phase. WORKDIR/time.jsonl holds, a line now and then, the step and how
+many seconds each phase had taken by then, so that little is forgotten when a session is killed. Two
+phases belong to no session: what was done after the checkpoint that the next session went on from
+is lost, and until that next session the run was down.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from vivit_jax.errors import InputError
-from vivit_jax.metrics import append, drop_after, duration, read_lines
+from vivit_jax.metrics import Lines, drop_after, duration, read_lines
 from vivit_jax.terminal import run
 
 TIME = "time.jsonl"
@@ -59,7 +60,17 @@ class Clock:
         self._phase = "start"
         self._seconds = dict.fromkeys(PHASES, 0.0)
         self._before = dict.fromkeys(PHASES, 0.0)
-        self._file: pathlib.Path | None = None
+        self._lines: Lines | None = None
+
+    @property
+    def now(self) -> str:
+        """The phase that is on."""
+        return self._phase
+
+    def begin_again(self) -> None:
+        """Begins another session, which goes on from an earlier step in the same process."""
+        self._begun, self._last = time.time(), time.perf_counter()
+        self._phase, self._seconds = "start", dict.fromkeys(PHASES, 0.0)
 
     def turn_to(self, phase: str) -> str:
         """Ends the phase that is on, and begins another; returns the one that ended."""
@@ -77,11 +88,6 @@ class Clock:
         finally:
             self.turn_to(around)
             self.write()
-
-    def move(self, seconds: float, phase: str) -> None:
-        """Gives another phase some of the time of the phase that is on."""
-        self._seconds[phase] += seconds
-        self._seconds[self._phase] -= seconds
 
     def session(self) -> dict[str, float]:
         """Returns the seconds of each phase until now, of this session."""
@@ -103,16 +109,21 @@ class Clock:
         """
         self.step = start
         if active:
-            self._file = workdir / TIME
-            drop_after(self._file, sys.maxsize)  # only what a crash left half written
-            self._before = add_up(read_lines(self._file), (start, self._begun))
+            file = workdir / TIME
+            drop_after(file, sys.maxsize)  # only what a crash left half written
+            self._before = add_up(read_lines(file), (start, self._begun))
+            self._lines = Lines(file)
         self.write()
         try:
             yield
         except BaseException:
             self.write()
             raise
-        self.write(done=True)
+        else:
+            self.write(done=True)
+        finally:
+            if self._lines is not None:
+                self._lines.close()
 
     def write(self, done: bool = False) -> None:
         """Writes a line.
@@ -120,10 +131,10 @@ class Clock:
         Args:
           done: whether the session ended well, and the run waits for no other.
         """
-        if self._file is not None:
+        if self._lines is not None:
             seconds = {phase: round(value, 3) for phase, value in self.session().items() if value}
             about = {"session": self._begun, "step": self.step, "seconds": seconds, "done": done}
-            append(self._file, about)
+            self._lines.add(about)
 
 
 def add_up(

@@ -55,7 +55,12 @@ class Data:
         "centre"; 0 means image_size.
       scale_jitter: smallest and largest factor on the resized height and width: one each for
         crop="scale_jitter", one for both for "short_side_jitter".
+      digests: a file as `sha256sum` writes it, of all the videos: one whose SHA-256 is another is
+        refused whenever it is read, whatever codec it has.
+      follow_links: links below data.root, or below a list's folder, may lead out of it.
       workers: decoding processes of this host; 0 means one a core.
+      timeout: seconds that reading a video may take; one that takes longer is refused.
+      worker_memory: GB that a decoding process may take for a video; likewise.
       max_bad: share of unreadable videos above which training stops.
     """
 
@@ -83,7 +88,11 @@ class Data:
     crop_aspect: tuple[float, float] = (0.75, 1.3333)
     resize: int = 0
     scale_jitter: tuple[float, float] = (1.0, 1.0)
+    digests: str = ""
+    follow_links: bool = False
     workers: int = 0
+    timeout: float = 60.0
+    worker_memory: float = 4.0
     max_bad: float = 0.05
 
 
@@ -152,6 +161,9 @@ class Optim:
       clip: largest global norm of the gradient; 0 for no clipping.
       clip_per: of which gradient: of the whole "step", or of each "part" that accumulate makes,
         before their mean (as where each device clips its own).
+      spike: an update is left out where its gradient's global norm, before `clip`, is over so many
+        times the median of the last ones, unless that goes on; 0 for no such rule.
+      spike_window: steps that this median is of.
       layer_decay: factor on the learning rate from each layer to the one below; 1 for none.
       freeze: parameters that stay as they are: regular expressions of whole paths, "!" before those
         that are learnt after all, or a row of freeze.NAMED: "space" or "all_but_lora". Commas part
@@ -180,6 +192,8 @@ class Optim:
     weight_decay_end: float = -1.0
     clip: float = 0.0
     clip_per: str = "step"
+    spike: float = 0.0
+    spike_window: int = 128
     layer_decay: float = 1.0
     freeze: tuple[str, ...] = ()
     accumulate: int = 1
@@ -204,8 +218,17 @@ class Train:
       keep: newest checkpoints kept, besides the best.
       evaluate: False for no evaluation at all.
       evaluate_every: steps between evaluations; 0 means only at the end.
+      changed_data: what a run does that would go on with other videos, labels, batch_size or seed
+        than its checkpoint was saved with: "refuse", or "go_on" from that step.
       profile: the first and the last step of a trace by JAX's profiler, of the first process, into
         WORKDIR/profile; (0, 0) for none.
+      max_skipped: updates left out one after another, as not finite or as spikes, at which the run
+        goes back to a checkpoint before them, with another order of the videos; 0 for never.
+      max_rollbacks: times that a run goes back so, or from weights that are not finite, before it
+        ends with exit code 1.
+      patience: seconds for which a step may stand still before the run is ended as stuck (ten times
+        the median of the last steps, where that is more; other phases have ten times as long); 0
+        for no end. A hanging video alone is given up after 60.
     """
 
     steps: int = -1
@@ -215,7 +238,11 @@ class Train:
     keep: int = 3
     evaluate: bool = True
     evaluate_every: int = 0
+    changed_data: str = "refuse"
     profile: tuple[int, int] = (0, 0)
+    max_skipped: int = 50
+    max_rollbacks: int = 2
+    patience: float = 300.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -370,6 +397,8 @@ def parse(section: Mapping[str, Any]) -> Experiment:
         "data.batch_size": (experiment.data.batch_size, 1),
         "data.repeats": (experiment.data.repeats, 1),
         "data.workers": (experiment.data.workers, 0),
+        "data.timeout": (experiment.data.timeout, 0.1),
+        "data.worker_memory": (experiment.data.worker_memory, 0.1),
         "optim.accumulate": (experiment.optim.accumulate, 1),
         "train.steps": (experiment.train.steps, -1),
         "train.epochs": (experiment.train.epochs, 0),
@@ -377,6 +406,9 @@ def parse(section: Mapping[str, Any]) -> Experiment:
         "train.checkpoint_every": (experiment.train.checkpoint_every, 1),
         "train.keep": (experiment.train.keep, 1),
         "train.evaluate_every": (experiment.train.evaluate_every, 0),
+        "train.max_skipped": (experiment.train.max_skipped, 0),
+        "train.max_rollbacks": (experiment.train.max_rollbacks, 0),
+        "train.patience": (experiment.train.patience, 0),
         "eval.batch_size": (experiment.eval.batch_size, 0),
         "eval.pictures": (experiment.eval.pictures, 0),
     }
@@ -389,6 +421,7 @@ def parse(section: Mapping[str, Any]) -> Experiment:
         if value < least:
             raise InputError(f"config.{name} = {value} is below {least}.")
     choose("config.optim.unit", experiment.optim.unit, ("steps", "epochs"))
+    choose("config.train.changed_data", experiment.train.changed_data, ("refuse", "go_on"))
     choose("config.eval.split", experiment.eval.split, ("eval", "train"))
     choose("config.eval.average", experiment.eval.average, ("softmax", "logits"))
     _check_probe(probe)

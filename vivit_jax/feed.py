@@ -3,7 +3,6 @@
 import contextlib
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,14 +10,17 @@ import jax
 import numpy as np
 
 from vivit_jax import sharding
+from vivit_jax.clock import Clock
 from vivit_jax.data.pool import Reading
+from vivit_jax.stopping import STOP
+
+_LOOK = 0.2  # seconds between looks at whether to stop
 
 
 class Feed:
     """Gives batches that already lie on the devices.
 
     Attributes:
-      waited: seconds for which nothing was left to compute and the next batch was not there.
       reading: tells what was read so far.
     """
 
@@ -26,27 +28,37 @@ class Feed:
         """Reads from a queue that a thread fills."""
         self._queue = queue_
         self.reading = reading
-        self.waited = 0.0
 
-    def next(self, busy_with: Any) -> dict[str, jax.Array]:
+    def next(self, busy_with: Any, clock: Clock) -> dict[str, jax.Array]:
         """Returns the next batch, over all hosts.
 
         Args:
           busy_with: arrays that the devices are still computing.
+          clock: whose phase is "data_wait" while nothing is left to compute.
 
         Raises:
+          Stopped: the process was asked to stop while it waited.
           Exception: whatever the reading raised.
         """
         try:
             item = self._queue.get_nowait()
         except queue.Empty:
             jax.block_until_ready(busy_with)
-            start = time.perf_counter()
-            item = self._queue.get()
-            self.waited += time.perf_counter() - start
+            item = self._wait(clock)
         if isinstance(item, BaseException):
             raise item
         return item
+
+    def _wait(self, clock: Clock) -> Any:
+        """Returns what comes next, however long that takes."""
+        before = clock.turn_to("data_wait")
+        try:
+            while True:
+                STOP.check()
+                with contextlib.suppress(queue.Empty):
+                    return self._queue.get(timeout=_LOOK)
+        finally:
+            clock.turn_to(before)
 
 
 @contextlib.contextmanager
@@ -54,6 +66,7 @@ def feed(
     batches: Iterator[Mapping[str, np.ndarray]],
     mesh: jax.sharding.Mesh,
     reading: Callable[[], Reading],
+    close: Callable[[], None],
 ) -> Iterator[Feed]:
     """Yields a Feed of batches without end; ends its thread.
 
@@ -61,6 +74,7 @@ def feed(
       batches: this host's shares.
       mesh: whose devices they go to.
       reading: tells what was read so far.
+      close: ends what is being read, and the batches.
     """
     ahead: queue.Queue[Any] = queue.Queue(maxsize=1)
     stop = threading.Event()
@@ -85,4 +99,5 @@ def feed(
         yield Feed(ahead, reading)
     finally:
         stop.set()
+        close()
         thread.join()

@@ -4,20 +4,35 @@
     python -m vivit_jax.main --workdir runs/quickstart --config.train.steps=0    # evaluates it
 
 Any option is overridden by --config.SECTION.OPTION=VALUE; vivit_jax/config.py lists them. Without
---config, the workdir's own is used. Exit codes: 0 done, 1 a fault, 2 something that the user gave
-cannot be used.
+--config, the workdir's own is used. Exit codes, each but 0 with a last
+line that tells why, and where it is no matter of what was given, which step is on disk:
+
+    0          done
+    1          a fault: a bug, a full disk, a process that is missing or stuck, not enough memory
+    2          something that the user gave cannot be used; the same command would end so again
+    130, 143   stopped by Ctrl-C or SIGTERM, at a step that is saved; the same command goes on
+    134        by JAX's runtime: another process of the run has died
+
+A second signal ends the process at once, by that signal.
 """
+
+# ruff: noqa: E402
+from vivit_jax import stopping
+
+if __name__ == "__main__":  # before what takes long to import
+    stopping.block()
 
 import argparse
 import ast
 import dataclasses
-import importlib.machinery
-import importlib.util
 import os
 import pathlib
 import re
+import shlex
+import stat
 import sys
 import traceback
+import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,13 +41,29 @@ from vivit_jax.agreement import agree_on_command
 from vivit_jax.errors import InputError
 from vivit_jax.options import describe, unknown
 from vivit_jax.processes import join
+from vivit_jax.stopping import STOP
 from vivit_jax.terminal import run, speak
 
 
 def main() -> int:
     """Runs the command; returns its exit code."""
     experiment, workdir = parse(sys.argv[1:])
+    STOP.workdir = workdir
+    try:
+        work(experiment, workdir)
+    except InputError:
+        raise
+    except Exception as error:
+        error.add_note(STOP.standing())
+        raise
+    return 0
+
+
+def work(experiment: config.Experiment, workdir: pathlib.Path) -> None:
+    """Trains or evaluates, together with the other processes."""
+    STOP.check()
     join()
+    STOP.joined()
     agree_on_command({"config": dataclasses.asdict(experiment)})
     import jax
 
@@ -40,8 +71,8 @@ def main() -> int:
 
     compile_cache.keep_in(workdir)
     speak(jax.process_index() == 0)
+    STOP.check()
     train.run(experiment, workdir, clock.Clock(clock.since_process_start()))
-    return 0
 
 
 def parse(arguments: Sequence[str]) -> tuple[config.Experiment, pathlib.Path]:
@@ -103,12 +134,12 @@ def load(path: str) -> Any:
     file, *argument = path.split(":", 1)
     if not os.path.isfile(file):
         raise InputError(f"--config: {file} is not a file; see configs/ for some.")
-    loader = importlib.machinery.SourceFileLoader("config_file", file)
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
+    refuse_writable(pathlib.Path(file))
+    module: Any = types.ModuleType("config_file")
+    module.__file__ = file
     try:
-        loader.exec_module(module)
+        # As it stands: what Python keeps compiled beside it may be somebody else's.
+        exec(compile(pathlib.Path(file).read_bytes(), file, "exec"), module.__dict__)
         section = module.get_config(*argument)
     except SyntaxError as error:
         raise InputError(f"{error.filename}, line {error.lineno}: {error.msg}.") from error
@@ -122,6 +153,23 @@ def load(path: str) -> Any:
             f"{file}: get_config returned {section!r:.60}; expected what recipe.experiment returns."
         )
     return section
+
+
+def refuse_writable(file: pathlib.Path) -> None:
+    """Returns if not just anybody can write what would be executed.
+
+    Raises:
+      InputError: names the file or its folder, and the command that mends it.
+    """
+    real = file.resolve()
+    for path in (real, real.parent):
+        mode = path.stat().st_mode
+        if mode & stat.S_IWOTH and not (path.is_dir() and mode & stat.S_ISVTX):
+            raise InputError(
+                f"--config: every user of this machine can write to {path}, and a config file is "
+                f"executed. Run `chmod o-w {shlex.quote(str(path))}`, or copy the file to a folder "
+                "of your own."
+            )
 
 
 def override(section: Any, arguments: list[str]) -> None:
@@ -189,4 +237,5 @@ def option(section: Any, path: str) -> Any:
 
 if __name__ == "__main__":
     huge_pages.ask()
+    STOP.listen()
     sys.exit(run(main))

@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from vivit_jax.errors import InputError
+from vivit_jax.errors import Fault, InputError
 
 log = logging.getLogger(__name__)
 PATIENCE = 300.0  # seconds that a process is waited for
@@ -24,7 +24,7 @@ _RETRY = 0.2  # seconds until the first process is looked for again
 _LONGEST = 4096  # bytes that a process may say
 
 
-class MissingProcess(RuntimeError):
+class MissingProcess(Fault):
     """Other processes of the run are not there; the message names them."""
 
 

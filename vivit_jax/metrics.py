@@ -4,6 +4,7 @@ The files are JSON, a line an object. A run that goes on from a step first drops
 and a last line that a crash tore, so that the files read as if it had never stopped.
 """
 
+import contextlib
 import json
 import logging
 import math
@@ -11,7 +12,7 @@ import os
 import pathlib
 import struct
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -58,6 +59,57 @@ def append(file: pathlib.Path, record: Mapping[str, Any]) -> None:
         out.write(as_line(record))
 
 
+@contextlib.contextmanager
+def losing(what: str) -> Iterator[None]:
+    """Warns, and goes on, where what is within cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        log.warning("%s cannot be written, and the run goes on without it: %s", what, error)
+
+
+class Lines:
+    """A file of records that outlives a disk that is full or away for a while.
+
+    What cannot be written is kept, and written before what comes next; one warning tells.
+    """
+
+    def __init__(self, file: pathlib.Path):
+        """Takes a file, which need not be there."""
+        self._file, self._kept = file, ""
+        self._warned = False
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Adds a record, or keeps it for later."""
+        self._kept += as_line(record)
+        self._write()
+
+    def _write(self) -> None:
+        size = None
+        try:
+            with self._file.open("ab", buffering=0) as out:
+                size = out.seek(0, os.SEEK_END)
+                left = memoryview(self._kept.encode())
+                while left:
+                    left = left[out.write(left) :]
+                self._kept = ""
+        except OSError as error:
+            if size is not None:
+                with contextlib.suppress(OSError):
+                    os.truncate(self._file, size)  # of a line that only fitted in part
+            if not self._warned:
+                self._warned = True
+                log.warning("%s cannot be written: %s. Its lines are kept.", self._file, error)
+
+    def close(self) -> None:
+        """Writes what is kept; tells what is lost where that fails."""
+        if self._kept:
+            self._write()
+        if self._kept:
+            lost = self._kept.splitlines()
+            log.warning("%s lacks its last %d lines: %s", self._file, len(lost), "; ".join(lost))
+
+
 class Writer:
     """Writes a run's records to its files and to TensorBoard; a context manager."""
 
@@ -69,7 +121,8 @@ class Writer:
           start_step: from which a run goes on; None leaves every line.
           active: False for a process that writes nothing.
         """
-        self._workdir, self._board = workdir, None
+        self._workdir, self._active, self._board = workdir, active, None
+        self._files: dict[str, Lines] = {}
         if active:
             if start_step is not None:
                 for name in (METRICS, RESULTS, SKIPPED):
@@ -77,21 +130,23 @@ class Writer:
             host_tensorflow()  # before clu imports it
             from clu.metric_writers import SummaryWriter
 
-            self._board = SummaryWriter(str(workdir))
+            with self._board_may_fail():
+                self._board = SummaryWriter(str(workdir))
 
     def write(self, name: str, record: Mapping[str, Any]) -> None:
         """Adds a record, with a "step", to the file of this name; numbers to TensorBoard too."""
-        if self._board is None:
+        if not self._active:
             return
-        append(self._workdir / name, record)
+        self._files.setdefault(name, Lines(self._workdir / name)).add(record)
         group = "train" if name == METRICS else record.get("split", "eval")
         numbers = {
             f"{group}/{key}": value
             for key, value in record.items()
             if isinstance(value, int | float) and key != "step"
         }
-        if numbers:
-            self._board.write_scalars(record["step"], numbers)
+        if numbers and self._board is not None:
+            with self._board_may_fail():
+                self._board.write_scalars(record["step"], numbers)
 
     def write_pictures(self, step: int, group: str, files: Iterable[pathlib.Path]) -> None:
         """Adds PNG and GIF files to TensorBoard as they are, so that a GIF moves there too.
@@ -110,7 +165,10 @@ class Writer:
             name, data = f"{group}/{file.name}", file.read_bytes()
             sides = (str(side).encode() for side in _width_and_height(data))
             value = np.array([*sides, data], object)
-            self._board.write_summaries(step, {name: value}, {name: metadata})
+            with self._board_may_fail():
+                self._board.write_summaries(step, {name: value}, {name: metadata})
+            if self._board is None:
+                return
 
     def __enter__(self) -> "Writer":
         """Returns itself."""
@@ -122,9 +180,25 @@ class Writer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Writes out what TensorBoard's writer still holds."""
+        """Writes out what is kept, and what TensorBoard's writer still holds."""
+        for file in self._files.values():
+            file.close()
         if self._board is not None:
-            self._board.close()
+            with self._board_may_fail():
+                self._board.close()
+
+    @contextlib.contextmanager
+    def _board_may_fail(self) -> Iterator[None]:
+        """Goes on without TensorBoard where it cannot write; TensorFlow has its own errors."""
+        try:
+            yield
+        except Exception as error:
+            self._board = None
+            log.warning(
+                "TensorBoard's events cannot be written to %s; the run goes on without them, and "
+                "%s and %s have all numbers. %s: %s",
+                *(self._workdir, METRICS, RESULTS, type(error).__name__, error),
+            )
 
 
 def _width_and_height(data: bytes) -> tuple[int, int]:

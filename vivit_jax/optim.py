@@ -25,6 +25,7 @@ from vivit_jax import config
 from vivit_jax.errors import InputError
 from vivit_jax.freeze import frozen_of
 from vivit_jax.options import choose
+from vivit_jax.spikes import LEAST
 from vivit_jax.trees import by_path, path_of, split
 
 log = logging.getLogger(__name__)
@@ -125,10 +126,12 @@ def clipped(grads: Any, most: ArrayLike) -> Any:
     """Returns a gradient of at most this norm.
 
     All is multiplied by one number: XLA repeats a product where it is read, but would write down
-    quotients first, as optax.clip_by_global_norm has them.
+    quotients first, as optax.clip_by_global_norm has them. A norm that is not finite is that of the
+    result too: what overflows must not be taken for nothing.
     """
     norm = optax.tree.norm(grads)
     factor = jnp.where(norm > most, most / norm, 1.0)
+    factor = jnp.where(jnp.isfinite(norm), factor, jnp.nan)
     return jax.tree.map(lambda x: x * factor, grads)
 
 
@@ -188,6 +191,11 @@ def check(optim: config.Optim) -> None:
     for name in ("clip", "weight_decay", "per_videos", "warmup_from"):
         if not getattr(optim, name) >= 0:
             raise InputError(f"config.optim.{name} = {getattr(optim, name)} is below 0.")
+    if optim.spike and not (optim.spike > 1 and optim.spike_window >= LEAST):
+        raise InputError(
+            f"config.optim.spike = {optim.spike} and spike_window = {optim.spike_window}; expected "
+            f"above 1, or 0 for no such rule, over at least {LEAST} steps."
+        )
     for name in ("momentum", "b1", "b2", "average"):
         if not 0 <= getattr(optim, name) < 1:
             raise InputError(f"config.optim.{name} = {getattr(optim, name)} is not in [0, 1).")

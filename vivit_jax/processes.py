@@ -15,11 +15,11 @@ has no public name; its public collectives would have to compile, with devices t
 
 import contextlib
 import os
-import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from vivit_jax.errors import InputError
 from vivit_jax.meeting import PATIENCE, MissingProcess, meet
@@ -29,6 +29,7 @@ HEARTBEAT = 30  # seconds of silence after which a process is dead
 _EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 _INDEX_OF_JOB = "JOB_COMPLETION_INDEX"
 _GOODBYE = 5.0  # seconds in which processes that fail alike do so
+_LAST = 1.0  # seconds by which the first process, through which all speak, outlives the others
 
 
 def how_to_join(environment: Mapping[str, str]) -> dict[str, Any] | None:
@@ -79,12 +80,12 @@ def join() -> None:
         arguments["cluster_detection_method"] = "deactivate"
     else:
         arguments = _found_by_jax()
+    # It would take SIGTERM from whoever else hears it: from the system, and from stopping.py.
+    jax.config.update("jax_enable_preemption_service", False)
     meet(*(arguments[name] for name in ("coordinator_address", "num_processes", "process_id")))
     jax.distributed.initialize(
         **arguments, heartbeat_timeout_seconds=HEARTBEAT, shutdown_timeout_seconds=HEARTBEAT
     )
-    # JAX would take it as a notice that this machine goes away, and no process would end by it.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     client, index, _ = together()
     client.key_value_set(f"vivit_jax/host/{index}", socket.gethostname())
 
@@ -140,10 +141,19 @@ def leave(code: int) -> int:
         try:
             client.wait_at_barrier("vivit_jax/left", round(1000 * _GOODBYE))
         except Exception:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+            _exit(code)
     return code
+
+
+def end(code: int) -> NoReturn:
+    """Ends this process at once, whatever its threads still do, where all processes leave alike."""
+    client, index, count = together()
+    if count > 1:
+        with contextlib.suppress(Exception):  # somebody does not come
+            client.wait_at_barrier("vivit_jax/ended", round(1000 * _GOODBYE))
+        if not index:
+            time.sleep(_LAST)
+    _exit(code)
 
 
 def together() -> tuple[Any, int, int]:
@@ -155,6 +165,13 @@ def together() -> tuple[Any, int, int]:
     if global_state.client is None:
         return None, 0, 1
     return global_state.client, global_state.process_id, global_state.num_processes
+
+
+def _exit(code: int) -> NoReturn:
+    """Ends this process without a goodbye to the others."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _found_by_jax() -> dict[str, Any]:
@@ -173,6 +190,22 @@ def told_by(client: Any, folder: str) -> dict[int, str]:
     with contextlib.suppress(Exception):  # there is none
         return {int(key.rsplit("/", 1)[1]): text for key, text in client.key_value_dir_get(folder)}
     return {}
+
+
+def tell_all(name: str, text: str) -> dict[int, str]:
+    """Returns what each process says, by their numbers; all do this together.
+
+    Args:
+      name: unlike that of any other barrier of the run.
+      text: what this one says.
+    """
+    client, index, count = together()
+    if count == 1:
+        return {0: text}
+    folder = f"vivit_jax/said/{name}"
+    client.key_value_set(f"{folder}/{index}", text)
+    barrier(f"said {name}")
+    return told_by(client, folder)
 
 
 def named(client: Any, numbers: list[int]) -> str:

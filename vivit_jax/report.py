@@ -168,13 +168,19 @@ def _finite(value: float | None) -> float:
     return value if value is not None and math.isfinite(value) else math.nan
 
 
+def _drawable(name: str) -> str:
+    """Returns a class's name as it is drawn: of few letters, and with ? where it is no text."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return text if len(text) <= _LETTERS else text[: _LETTERS - 1] + "…"
+
+
 def _draw_confusion(matrix: Int[np.ndarray, "K K"], names: Sequence[str]) -> "Figure":
     """Returns the matrix in colours, a larger figure for more classes, within bounds."""
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
 
     count, total = len(names), int(matrix.sum())
-    short = [name if len(name) <= _LETTERS else name[: _LETTERS - 1] + "…" for name in names]
+    short = [_drawable(name) for name in names]
     named = count <= _NAMED
     side = max(3.0, count * (0.5 if count <= _COUNTED else 0.2)) if named else 10.0  # inches
     figure = Figure(figsize=(side, side))  # of the cells; saving adds what is around them

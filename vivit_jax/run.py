@@ -109,7 +109,8 @@ def assemble(
 
     def first(given: Mapping[str, jax.Array]) -> TrainState:
         params = transfer.merge(fresh(jax.random.key(experiment.seed)), given)
-        return init_state(params, optimizer, options.average > 0, frozen)
+        window = options.spike_window if options.spike else 0
+        return init_state(params, optimizer, options.average > 0, frozen, window)
 
     state = jax.eval_shape(first, {})
     rules = sharding.given_rules(experiment.mesh, by_path(params).keys())

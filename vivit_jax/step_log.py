@@ -1,10 +1,12 @@
-"""The line of a run every few steps: losses, how fast it goes, and what was skipped."""
+"""The line of a run every few steps: losses, how fast it goes, and which updates were left out."""
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from vivit_jax.clock import Clock, goodput
 from vivit_jax.data.pool import Reading, cores
@@ -12,10 +14,12 @@ from vivit_jax.data.verdict import verdict
 from vivit_jax.hardware import chip_of
 from vivit_jax.metrics import METRICS, SKIPPED, Writer, duration
 from vivit_jax.run import Run, learnt_paths
+from vivit_jax.sanity import NO_VIDEO, NOT_FINITE, SPIKE, LeftOut
 from vivit_jax.train_step import StepInfo
 
 log = logging.getLogger(__name__)
 _VERDICT_EVERY = 20  # lines, at most
+_NAMED = 8  # examples of a batch, in the terminal; the file has them all
 
 
 class StepLog:
@@ -29,6 +33,7 @@ class StepLog:
         skipped: int,
         clock: Clock,
         reading: Callable[[], Reading],
+        left_out: LeftOut,
     ):
         """Begins at a step.
 
@@ -39,8 +44,9 @@ class StepLog:
           skipped: updates that were, before it.
           clock: of the session.
           reading: tells what was read so far.
+          left_out: the updates that are, one after another.
         """
-        self._run, self._writer, self._clock = run, writer, clock
+        self._run, self._writer, self._clock, self._left_out = run, writer, clock, left_out
         self._skipped = skipped
         self._reading, self._read = reading, reading()
         self._lines_since_verdict = _VERDICT_EVERY
@@ -61,21 +67,32 @@ class StepLog:
             self._write(step)
             self._clock.write()
 
-    def _write(self, step: int) -> None:
-        """Writes the line of a step, and the names of the examples of those skipped before it."""
-        infos = jax.device_get(self._infos)
-        self._infos = []
-        before = self._skipped + sum(bool(info.skipped) for info in infos[:-1])
+    def look(self, step: int) -> None:
+        """Waits for the steps until this one, and names the examples of those left out.
+
+        Raises:
+          GoBack: too many were, one after another.
+        """
+        infos, self._infos = jax.device_get(self._infos), []
         for number, info in enumerate(infos, step - len(infos) + 1):
-            if info.skipped:
-                self._name(number, info)
-        self._skipped = before + bool(infos[-1].skipped)
+            why = why_left_out(info)
+            if why:
+                self._skipped += 1
+                self._name(number, info, why)
+            self._left_out.see(number, why)
+
+    def _write(self, step: int) -> None:
+        """Writes the line of a step."""
+        last = self._infos[-1]
+        self.look(step)
+        last = jax.device_get(last)
+        before = self._skipped - bool(last.skipped)  # updates make the learning rate
         now = self._clock.session()
         stepping, waiting = (now[phase] - self._then[phase] for phase in ("step", "data_wait"))
         rate = (step - self._last) / (stepping + waiting)
         record = {
             "step": step,
-            **{name: float(value) for name, value in infos[-1].metrics.items()},
+            **{name: float(value) for name, value in last.metrics.items()},
             "learning_rate": float(self._run.schedule(step - 1 - before)),
             **self._speed(rate),
             "data_wait": round(waiting / (stepping + waiting), 4),
@@ -122,13 +139,30 @@ class StepLog:
             speed["mfu"] = round(a_device / self._full, 4)
         return speed
 
-    def _name(self, step: int, info: StepInfo) -> None:
-        """Tells which examples spoilt a step."""
+    def _name(self, step: int, info: StepInfo, why: str) -> None:
+        """Tells which examples spoilt a step, or by loss all that may have."""
         guilty = info.index[~info.finite]
-        what = "their loss is not finite" if len(guilty) else "the gradient of its batch is not"
-        ids = [self._run.sources.train.example(int(i)).id for i in dict.fromkeys(guilty)]
-        log.warning("Step %d changed nothing: %s. %s", step, what, ", ".join(ids))
-        self._writer.write(SKIPPED, {"step": step, "examples": ids})
+        what = {NO_VIDEO: why, SPIKE: "the gradient of its batch is a spike"}.get(why)
+        if not what:
+            what = "their loss is not finite" if len(guilty) else "the gradient of its batch is not"
+        if why != NO_VIDEO and not len(guilty):
+            losses = np.asarray(info.losses)
+            ranked = np.argsort(-losses, kind="stable")
+            guilty = info.index[ranked][losses[ranked] != 0]
+        ids = [self._run.sources.train.example(int(i)).id for i in dict.fromkeys(guilty.tolist())]
+        more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+        log.warning("Step %d changed nothing: %s. %s%s", step, what, ", ".join(ids[:_NAMED]), more)
+        self._writer.write(SKIPPED, {"step": step, "why": why, "examples": ids})
+
+
+def why_left_out(info: StepInfo) -> str:
+    """Returns why a step's update was left out; empty where it was not."""
+    if not info.skipped:
+        return ""
+    if info.spike:
+        return SPIKE
+    numbers = (float(info.metrics[name]) for name in ("loss", "grad_norm"))
+    return NO_VIDEO if all(map(math.isfinite, numbers)) else NOT_FINITE
 
 
 def full_speed(run: Run) -> float | None:

@@ -1,5 +1,6 @@
 """How a command speaks to the terminal, and how it ends."""
 
+import errno
 import logging
 import signal
 import sys
@@ -8,8 +9,12 @@ from collections.abc import Callable
 
 from absl import logging as absl_logging
 
-from vivit_jax.errors import InputError
+from vivit_jax.errors import Fault, InputError
 from vivit_jax.processes import leave
+from vivit_jax.stopping import STOP, Stopped
+
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.ESTALE}
+_LONGEST = 300  # letters of what a library says, in the last line
 
 
 def speak(first_process: bool) -> None:
@@ -26,20 +31,40 @@ def speak(first_process: bool) -> None:
 def run(main: Callable[[], int]) -> int:
     """Returns main's exit code; 2 and why where something given cannot be used; 1 for a fault.
 
-    Ctrl-C and a closed pipe end the process without a traceback.
+    Whatever the code, the last line on stderr tells the cause, with the notes that the error was
+    given. Ctrl-C and a closed pipe end the process without a traceback.
     """
     # A file's name need not be text.
     sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[attr-defined]
     try:
         return main()
+    except Stopped as stopped:
+        STOP.leave(stopped)  # what still compiles would not survive the end of the interpreter
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(error)
         return leave(2)
+    except Fault as error:
+        print(f"error: {error}", file=sys.stderr)
+        return leave(1)
     except (KeyboardInterrupt, BrokenPipeError) as stop:
         number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGPIPE
         signal.signal(number, signal.SIG_DFL)  # so a shell's loop ends too, and no library's
         signal.raise_signal(number)  # threads crash an interpreter that is ending
         return 128 + number
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        known = isinstance(error, Fault) or getattr(error, "errno", None) in _OF_THE_DISK
+        if not known:
+            traceback.print_exc()
+        tell(error)
         return leave(1)
+
+
+def tell(error: Exception) -> None:
+    """Prints what an error says, of a library's the beginning, and the notes that it was given."""
+    text = str(error)
+    if not isinstance(error, Fault | InputError):
+        first = next(iter(text.splitlines()), "")
+        text = f"{type(error).__name__}: {first:.{_LONGEST}}"
+    notes = getattr(error, "__notes__", [])
+    stop = "." if notes and not text.endswith(".") else ""
+    print(f"error: {text}{stop}", *notes, file=sys.stderr)

@@ -2,7 +2,8 @@
 
 What a step draws comes from the seed and either the example's position (augmentation) or the
 step's number (dropout, mixing), so a resumed run, or one on another mesh, draws the same. An update
-that is not finite is left out as a whole: parameters, optimiser and average stay as they were.
+that is not finite, or a spike (see spikes.py), is left out as a whole: parameters, optimiser and
+average stay as they were.
 
 The loss is differentiated by what is not frozen alone, so nothing of the backward pass is computed
 that only a frozen parameter would need, and the optimiser knows of no other.
@@ -19,6 +20,7 @@ from einops import rearrange
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8, UInt32
 
+from vivit_jax import spikes
 from vivit_jax.objectives.base import Outcome
 from vivit_jax.optim import clipped
 from vivit_jax.trees import join, split
@@ -37,10 +39,11 @@ class TrainState(struct.PyTreeNode):
 
     Attributes:
       step: steps done.
-      skipped: how many of them changed nothing, because the update was not finite.
+      skipped: how many of them changed nothing, because the update was left out.
       params: what gradients change, and what is frozen; the encoder is at params["encoder"].
       opt_state: the optimiser's own, of what is not frozen.
       average: moving average of the parameters; empty where none is kept.
+      history: by which spikes are told; empty where they are not.
     """
 
     step: Int[Array, ""]
@@ -48,6 +51,7 @@ class TrainState(struct.PyTreeNode):
     params: Params
     opt_state: optax.OptState
     average: Params
+    history: Any
 
 
 class StepInfo(struct.PyTreeNode):
@@ -56,13 +60,17 @@ class StepInfo(struct.PyTreeNode):
     Attributes:
       metrics: loss, grad_norm and the objective's own, over the valid examples.
       skipped: whether the update was left out.
+      spike: whether for its gradient's norm, which is finite.
       index: of the examples, in their source.
+      losses: of the examples; 0 where one is not valid.
       finite: whether an example's loss was.
     """
 
     metrics: dict[str, Float[Array, ""]]
     skipped: Bool[Array, ""]
+    spike: Bool[Array, ""]
     index: Int[Array, " B"]
+    losses: Float[Array, " B"]
     finite: Bool[Array, " B"]
 
 
@@ -71,14 +79,24 @@ def init_state(
     optimizer: optax.GradientTransformation,
     average: bool,
     frozen: Collection[str] = (),
+    spike_window: int = 0,
 ) -> TrainState:
-    """Returns the state before the first step; `average` is whether weights are averaged."""
+    """Returns the state before the first step.
+
+    Args:
+      params: all parameters.
+      optimizer: of those that are not frozen.
+      average: whether weights are averaged.
+      frozen: paths of the parameters that stay as they are.
+      spike_window: steps by which spikes are told; 0 where they are not.
+    """
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         skipped=jnp.zeros((), jnp.int32),
         params=params,
         opt_state=optimizer.init(split(params, frozen)[0]),
         average=jax.tree.map(jnp.copy, params) if average else {},
+        history=spikes.fresh(spike_window) if spike_window else {},
     )
 
 
@@ -94,6 +112,7 @@ def train_step(
     clip_parts: float = 0.0,
     average: float | optax.Schedule = 0.0,
     frozen: Collection[str] = (),
+    spike: float = 0.0,
 ) -> tuple[TrainState, StepInfo]:
     """Descends the loss on one global batch.
 
@@ -109,6 +128,8 @@ def train_step(
       clip_parts: largest norm of a part's own mean gradient; 0 for no clipping before the sum.
       average: decay of the average of weights, by the steps done where it changes; 0 for none.
       frozen: paths of the parameters that stay as they are.
+      spike: times the usual norm of the gradient over which an update is left out; 0 for never.
+        The state then has a history.
     """
     root = jax.random.key(seed)
     step_key = jax.random.fold_in(jax.random.fold_in(root, _BY_STEP), state.step)
@@ -121,7 +142,7 @@ def train_step(
     learnt, fixed = split(state.params, frozen)
 
     def part(learnt: Params, batch: Batch, key: Key[Array, ""]):
-        """Returns a part's share of the mean loss; and of the metrics, and which are finite."""
+        """Returns a part's share of the mean loss; and of the metrics, and its examples' losses."""
         video = augment(batch["video"], clip_keys(place_key, batch["position"]))
         rngs = {name: jax.random.fold_in(key, i) for i, name in enumerate(STREAMS)}
         inputs, params = {**batch, "video": video}, join(learnt, fixed)
@@ -133,30 +154,34 @@ def train_step(
 
         loss = share(outcome.losses)
         metrics = {"loss": loss, **{k: share(v) for k, v in outcome.metrics.items()}}
-        return loss, (metrics, jnp.isfinite(outcome.losses) | ~batch["valid"])
+        return loss, (metrics, jnp.where(batch["valid"], outcome.losses, 0))
 
     gradient = jax.value_and_grad(part, has_aux=True)
     if accumulate == 1:
-        (_, (metrics, finite)), grads = gradient(learnt, batch, step_key)
+        (_, (metrics, losses)), grads = gradient(learnt, batch, step_key)
     else:
         # Neighbours go to different parts, so each device keeps the examples that it has.
         parts = {k: rearrange(v, "(b a) ... -> a b ...", a=accumulate) for k, v in batch.items()}
         keys = jax.random.split(step_key, accumulate)
 
         def add(total, step):
-            (_, (metrics, finite)), grads = gradient(learnt, *step)
+            (_, (metrics, losses)), grads = gradient(learnt, *step)
             if clip_parts:
                 grads = clipped(grads, clip_parts * step[0]["valid"].sum() * weight)
-            return jax.tree.map(jnp.add, total, (grads, metrics)), finite
+            return jax.tree.map(jnp.add, total, (grads, metrics)), losses
 
         one = jax.tree.map(lambda x: x[0], (parts, keys))
         (_, (metrics, _)), grads = jax.eval_shape(gradient, learnt, *one)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (grads, metrics))
-        (grads, metrics), finite = jax.lax.scan(add, zeros, (parts, keys))
-        finite = rearrange(finite, "a b -> (b a)")
+        (grads, metrics), losses = jax.lax.scan(add, zeros, (parts, keys))
+        losses = rearrange(losses, "a b -> (b a)")
 
-    metrics["grad_norm"] = optax.tree.norm(grads)
-    good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"]) & batch["valid"].any()
+    norm = metrics["grad_norm"] = optax.tree.norm(grads)
+    good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm) & batch["valid"].any()
+    history, spiky = state.history, jnp.zeros((), bool)
+    if spike:
+        spiky, history = spikes.judge(history, norm, good, spike)
+        good &= ~spiky
     # Else XLA writes down the squares of all of the gradient, for the norm and for Adam.
     grads, good = jax.lax.optimization_barrier((grads, good))
     updates, opt_state = optimizer.update(grads, state.opt_state, learnt)
@@ -172,10 +197,18 @@ def train_step(
         params=join(moved, fixed),
         opt_state=opt_state,
         average=averaged,
+        history=state.history,
     )
     after = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, state)
-    after = after.replace(step=state.step + 1, skipped=state.skipped + ~good)
-    return after, StepInfo(metrics, ~good, batch["index"], finite)
+    after = after.replace(step=state.step + 1, skipped=state.skipped + ~good, history=history)
+    return after, StepInfo(
+        metrics=metrics,
+        skipped=~good,
+        spike=spiky,
+        index=batch["index"],
+        losses=losses,
+        finite=jnp.isfinite(losses),
+    )
 
 
 def clip_keys(key: Key[Array, ""], position: UInt32[Array, " B"]) -> Key[Array, " B"]:

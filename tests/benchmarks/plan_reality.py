@@ -60,14 +60,14 @@ def real(case: str, workdir: pathlib.Path) -> dict[str, float]:
 
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", 8)
-    from vivit_jax import main, run, train
+    from vivit_jax import compiling, main, run
 
     experiment, _ = main.parse([*flags(case), "--workdir", str(workdir)])
     prepared = run.prepare(experiment, workdir)
     state = prepared.init()
     with train.batches_from(prepared, 0) as batches:
         batch = batches.next(busy_with=())
-        stats = train.compile_step(prepared, state, batch).memory_analysis()
+        stats = compiling.compile_step(prepared, state, batch).memory_analysis()
     shards = [leaf.addressable_shards[0].data for leaf in jax.tree.leaves(state)]
     step = stats.argument_size_in_bytes + stats.temp_size_in_bytes  # type: ignore[union-attr]
     step += stats.output_size_in_bytes - stats.alias_size_in_bytes  # type: ignore[union-attr]

@@ -24,8 +24,8 @@ def main() -> None:
     """Prints the table."""
     logging.disable()
     fleet = devices.find("h100", 8)
-    from vivit_jax import run
-    from vivit_jax.planning import estimate, memory, videos
+    from vivit_jax import memory, run
+    from vivit_jax.planning import estimate, videos
 
     print("| recipe | mesh | parameters | optimiser | average | gradients | batch |")
     print("|---|---|---|---|---|---|---|")

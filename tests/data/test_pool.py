@@ -6,15 +6,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
 
+from vivit_jax.data import container
 from vivit_jax.data.clips import Sampling
 from vivit_jax.data.decode import read_views
 from vivit_jax.data.examine import examine
 from vivit_jax.data.geometry import Geometry
+from vivit_jax.data.pixels import InProcesses
 from vivit_jax.data.pool import DecodeFailure, DecodePool
+from vivit_jax.data.sources import Example
 from vivit_jax.data.worker import Task
 
 BYTES = 4 * 16 * 16 * 3
@@ -43,7 +47,7 @@ def pool():
 def test_a_worker_returns_what_reading_here_returns(pool, videos):
     for key in range(3):
         there = pool.decode(task(videos["plain"], key))
-        np.testing.assert_array_equal(there, read_views(*task(videos["plain"], key)))
+        np.testing.assert_array_equal(there, read_views(*task(videos["plain"], key)[:5]))
 
 
 def test_a_refused_video_is_a_failure_with_its_cause(pool, tmp_path):
@@ -90,7 +94,7 @@ def test_a_worker_that_hangs_is_replaced(videos):
 
 
 def test_many_threads_share_the_workers(videos):
-    expected = [read_views(*task(videos["plain"], key)) for key in range(24)]
+    expected = [read_views(*task(videos["plain"], key)[:5]) for key in range(24)]
     found: list[object] = [None] * 24
     with DecodePool(2, BYTES) as pool:
 
@@ -146,3 +150,45 @@ def test_workers_import_neither_jax_nor_tensorflow():
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert answer.stdout == b"[]\n"
+
+
+def test_a_video_that_cost_two_processes_is_not_read_again():
+    class Pool:
+        close = reading = None
+
+        def __init__(self):
+            self.asked = Counter()
+
+        def decode(self, task):
+            self.asked[task.video] += 1
+            return DecodeFailure(task.video, f"time {self.asked[task.video]}")
+
+    pool = Pool()
+    pixels = InProcesses(pool, (Sampling(4), Geometry(16)), (1, 4, 16, 16, 3))  # type: ignore[arg-type]
+    for cause in ("crashed", "timeout", "memory", "corrupt"):
+        found = [pixels.read(Example(cause, cause, 0), (0,)) for _ in range(5)]
+        tried = 5 if cause == "corrupt" else 2
+        assert pool.asked[cause] == tried
+        assert found[-1] == DecodeFailure(cause, f"time {tried}")
+
+
+@pytest.mark.parametrize(
+    ("version", "warned"),
+    [("8.1.2", False), ("8.2", False), ("n9.0-12-gabc", False), ("N-1234-gabc", False)]
+    + [("8.1.1", True), ("8.1", True), ("7.1.3-1ubuntu2", True), ("n5.1", True)],
+)
+def test_an_ffmpeg_with_known_faults_is_warned_of(version, warned, caplog, monkeypatch):
+    monkeypatch.setattr(container.av, "ffmpeg_version_info", version)
+    container.tell_decoder.cache_clear()
+    with caplog.at_level("INFO", logger="vivit_jax"):
+        container.tell_decoder()
+        container.tell_decoder()
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"][: 1 + warned]
+    assert version in caplog.text
+    container.tell_decoder.cache_clear()
+
+
+def test_a_process_that_takes_too_much_memory_says_so(tmp_path):
+    with DecodePool(1, BYTES, memory=300_000_000) as pool:
+        assert pool.call(np.ones, 400_000_000).cause == "memory"
+        assert len(pool.call(np.ones, 10)) == 10

@@ -270,7 +270,7 @@ def test_links_may_not_leave_the_root_and_loops_end(tmp_path):
     ]
     touch(tmp_path, "outside.mp4")
     os.symlink(tmp_path / "outside.mp4", root / "a/3.mp4")
-    with pytest.raises(InputError, match=f"3.mp4 is a link that leaves {root}; use a list"):
+    with pytest.raises(InputError, match=f"3.mp4 is a link that leaves {root}; where"):
         open_sources(config.Data(root=str(root)))
 
 
@@ -315,3 +315,29 @@ def test_a_bad_list_that_is_none_is_refused(tmp_path):
     bad.write_text('{"id": "c/a.mp4"}\n')
     with pytest.raises(InputError, match="leaves no video to train on"):
         open_sources(data)
+
+
+def test_links_out_of_the_root_are_followed_where_told_and_loops_end_there(tmp_path):
+    root, away = touch(tmp_path / "root", "a/1.mp4"), touch(tmp_path / "away", "x/2.mp4", "y/3.mp4")
+    os.symlink(away / "x", root / "b")
+    os.symlink(away / "y", away / "x/y")
+    os.symlink(away / "x", away / "y/x")
+    with pytest.raises(InputError, match=r"root/b is a link that leaves .*data\.follow_links"):
+        open_sources(config.Data(root=str(root)))
+    found = open_sources(config.Data(root=str(root), holdout=0.0, follow_links=True))
+    assert ids(found.train) == ["a/1.mp4", "b/2.mp4", "b/y/3.mp4"]
+    assert found.label_map == ("a", "b")
+
+
+def test_a_list_of_absolute_paths_without_a_root_may_name_any_file(tmp_path):
+    away = touch(tmp_path / "away", "v.mp4")
+    (tmp_path / "lists").mkdir()
+    os.symlink(away / "v.mp4", tmp_path / "lists/link.mp4")
+    file = tmp_path / "lists/list.txt"
+    file.write_text(f"{away}/v.mp4 0\n{tmp_path}/lists/link.mp4 1\n")
+    assert len(open_sources(config.Data(train_list=str(file), holdout=0.0)).train) == 2
+    with pytest.raises(InputError, match="line 1: .* leaves"):
+        open_sources(config.Data(train_list=str(file), root=str(tmp_path / "lists")))
+    file.write_text("link.mp4 0\n")
+    with pytest.raises(InputError, match="line 1: a link that leaves"):
+        open_sources(config.Data(train_list=str(file)))

@@ -8,11 +8,11 @@ import sys
 import jax
 import numpy as np
 
-from vivit_jax import main, train
+from vivit_jax import loop, main
 from vivit_jax.terminal import run
 
 
-class Recording(train.StepLog):
+class Recording(loop.StepLog):
     def add(self, step, info, *rest):
         super().add(step, info, *rest)
         file = pathlib.Path(os.environ["RECORD"]) / f"{jax.process_index()}.jsonl"
@@ -23,5 +23,5 @@ class Recording(train.StepLog):
 
 
 if __name__ == "__main__":  # the decoding processes import this file too
-    train.StepLog = Recording
+    loop.StepLog = Recording
     sys.exit(run(main.main))

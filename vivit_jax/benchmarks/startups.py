@@ -17,10 +17,10 @@ import jax
 import jax.export
 
 from vivit_jax.benchmarks.rounds import Row
+from vivit_jax.compiling import step_function
 from vivit_jax.errors import InputError
 from vivit_jax.metrics import METRICS
 from vivit_jax.run import Run, batch_shapes
-from vivit_jax.train import step_function
 
 ALONE = "JAX alone, warm"
 _PATIENCE = 1800.0  # seconds for a first step

@@ -16,10 +16,10 @@ import numpy as np
 
 from vivit_jax import checks, config, run, sharding
 from vivit_jax.benchmarks.rounds import Row, done
+from vivit_jax.compiling import compile_step, step_function
 from vivit_jax.data.augment import make_augment
 from vivit_jax.planning.videos import counted
 from vivit_jax.run import Run
-from vivit_jax.train import compile_step, step_function
 
 PLAIN = {"flip": 0.0, "randaugment_layers": 0, "colour_jitter": 0.0, "grey": 0.0, "erase": 0.0}
 STEP = "step"

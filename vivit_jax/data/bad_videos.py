@@ -6,6 +6,7 @@ from collections import Counter
 
 from vivit_jax.data.pool import DecodeFailure
 from vivit_jax.errors import InputError
+from vivit_jax.metrics import Lines
 
 _SURE = 200  # videos seen before a small share of bad ones can stop the training
 
@@ -29,6 +30,7 @@ class BadVideos:
         """
         name = f"bad_videos_{process_index}.jsonl" if process_index else "bad_videos.jsonl"
         self._path = workdir / name if workdir else None
+        self._lines = Lines(self._path) if self._path else None
         self._split = split
         self.counts: Counter[str] = Counter()
         self.seen = 0
@@ -52,9 +54,8 @@ class BadVideos:
             "split": self._split,
         }
         self.records.append(record)
-        if self._path and (identity, self._split) not in self._written:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+        if self._lines and (identity, self._split) not in self._written:
+            self._lines.add(record)
 
     def check(self, limit: float, size: int) -> None:
         """Returns while few enough of the videos seen were unreadable.

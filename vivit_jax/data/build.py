@@ -64,6 +64,8 @@ def parse(given: list[str]) -> tuple[argparse.Namespace, list[str]]:
     which.add_argument("--split", type=int, default=1, help="of a data set that has several")
     which.add_argument("--list", default="", help="a file of `path label` lines")
     which.add_argument("--eval-list", default="", help="likewise, of held-out videos")
+    which.add_argument("--digests", default="", help="a file as sha256sum writes it")
+    which.add_argument("--follow-links", action="store_true", help="links may leave the root")
     which.add_argument("--label-map", default="", help="a file with a label name a line")
     which.add_argument("--labels", default="single", help="single, multi, heads or none")
     which.add_argument("--holdout", type=float, default=0.2, help="share held out, without a split")
@@ -124,6 +126,8 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         root=arguments.root,
         train_list=arguments.list,
         eval_list=arguments.eval_list,
+        digests=arguments.digests,
+        follow_links=arguments.follow_links,
         label_map=arguments.label_map,
         labels=arguments.labels,
         holdout=arguments.holdout,

@@ -79,6 +79,7 @@ def main() -> int:
     parser.add_argument("--split", type=int, default=default.split, help="data.split")
     parser.add_argument("--eval-list", default="", help="data.eval_list: held-out videos")
     parser.add_argument("--root", default="", help="data.root: where paths of lists start")
+    parser.add_argument("--follow-links", action="store_true", help="data.follow_links")
     parser.add_argument("--label-map", default="", help="data.label_map")
     parser.add_argument("--labels", default=default.labels, help="single, multi, heads or none")
     parser.add_argument("--frames", type=int, default=default.frames, help="of the clip")
@@ -122,6 +123,7 @@ def _data(arguments: argparse.Namespace) -> config.Data:
         root=videos if folder else arguments.root,
         train_list="" if folder else videos,
         eval_list=arguments.eval_list,
+        follow_links=arguments.follow_links,
         label_map=arguments.label_map,
         labels=arguments.labels,
         holdout=0.0,

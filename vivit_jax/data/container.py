@@ -7,19 +7,26 @@ which costs as much as a quarter of reading a clip.
 """
 
 import contextlib
+import functools
 import io
+import logging
 import os
 import pathlib
+import re
 import stat
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
 
 import av
 import av.container
 import av.error
+import av.logging
 import av.stream
 from av.packet import Packet
 
+from vivit_jax.data.promised import lost_bytes
+
+log = logging.getLogger(__name__)
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf"
 CODECS = (
     *("h264", "hevc", "vp8", "vp9", "av1", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "h263"),
@@ -28,9 +35,13 @@ CODECS = (
 # Tags may be in any encoding: PyAV 19 keeps what it cannot read, older ones must be told to.
 OLD_PYAV = int(av.__version__.split(".")[0]) < 19
 TAGS: dict[str, Any] = {"metadata_errors": "replace"} if OLD_PYAV else {}
+FIXED = (8, 1, 2)  # FFmpeg's version from which no known fault of its decoders is open
 MAX_PIXELS = 8192 * 8192
 READ_AHEAD = 10.0  # seconds: what lies nearer than this is read past (not decoded), not sought
 MAX_REORDER = 16  # frames that can come before one in the file and after it on the screen
+
+
+Complaint = tuple[int, str, str]  # level, who, what
 
 
 class DecodeError(Exception):
@@ -38,7 +49,7 @@ class DecodeError(Exception):
 
     Attributes:
       cause: one word to count by: missing, empty, unreadable, no_video, codec, too_large,
-        truncated, corrupt.
+        truncated, corrupt, memory.
       message: what was found, for a person.
     """
 
@@ -64,8 +75,8 @@ class Movie:
       seekable: whether keyframes are believed to be where the file says.
     """
 
-    def __init__(self, container: av.container.InputContainer):
-        self.container = container
+    def __init__(self, container: av.container.InputContainer, file: BinaryIO):
+        self.container, self._file = container, file
         self.stream = _picture_stream(container)
         self.codec = self.stream.codec_context
         self.tick = float(self.stream.time_base or 0)
@@ -90,6 +101,22 @@ class Movie:
         """Width over height of a pixel on the screen; final once a frame is decoded."""
         ratio = float(self.stream.sample_aspect_ratio or self.codec.sample_aspect_ratio or 1)
         return ratio if 0.1 <= ratio <= 10 else 1.0  # beyond, the header talks nonsense
+
+    def refuse_cut(self) -> None:
+        """Returns if all bytes of the file are there that it says it has.
+
+        Raises:
+          DecodeError: some are not.
+        """
+        lost, promised = lost_bytes(self._file, self.stream.index_entries)
+        if lost:
+            message = f"{promised - lost:,} of {promised:,} bytes are there"
+            raise DecodeError("truncated", message)
+
+    def said_by_reader(self, complaints: Sequence[Complaint]) -> list[str]:
+        """Returns those that are of the file's structure: it was damaged, and read past."""
+        reader = self.container.format.name
+        return [f"the reader says {text.strip()!r}" for _, who, text in complaints if who == reader]
 
     def packets(self, first: float) -> Iterator[Packet]:
         """Yields the packets from a keyframe at or before `first` (seconds) to the end."""
@@ -154,18 +181,48 @@ def open_movie(video: str | bytes | pathlib.Path, probe: bool = False) -> Iterat
     options = {"format_whitelist": FORMATS}
     if not probe:
         options["codec_whitelist"] = "none"
-    with _open_file(video) as file:
+    with open_file(video) as file:
         try:
             container = av.open(file, "r", options=options, **TAGS)
+        except MemoryError:  # FFmpeg's is one of its errors, too
+            raise
         except av.error.FFmpegError as error:
             raise DecodeError(
                 "unreadable", f"not a video in a format that is read ({error.strerror})"
             ) from error
         with container:
-            yield Movie(container)
+            yield Movie(container, file)
 
 
-def _open_file(video: str | bytes | pathlib.Path):
+@contextlib.contextmanager
+def complaints() -> Iterator[Sequence[Complaint]]:
+    """Yields a list that FFmpeg's errors are added to."""
+    level, repeated = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)  # also what it said of the video before
+    try:
+        with av.logging.Capture() as said:
+            yield said
+    finally:
+        av.logging.set_level(level)
+        av.logging.set_skip_repeated(repeated)
+
+
+@functools.cache
+def tell_decoder() -> None:
+    """Logs which FFmpeg reads videos, once, and warns of one whose faults are known."""
+    version = av.ffmpeg_version_info
+    log.info("Videos are decoded by FFmpeg %s, of PyAV %s.", version, av.__version__)
+    found = re.match(r"n?(\d+)\.(\d+)(?:\.(\d+))?", version)
+    if found and tuple(int(part or 0) for part in found.groups()) < FIXED:
+        log.warning(
+            "FFmpeg %s has faults that a video made for it can use against you, which %s has not: "
+            "pip install --upgrade av.",
+            *(version, ".".join(map(str, FIXED))),
+        )
+
+
+def open_file(video: str | bytes | pathlib.Path):
     """Returns an open regular file, or the bytes as one."""
     if isinstance(video, bytes):
         if not video:

@@ -20,7 +20,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from vivit_jax.data.clips import NEARER, Sampling, clip_times
-from vivit_jax.data.container import READ_AHEAD, DecodeError, Movie, open_movie
+from vivit_jax.data.container import READ_AHEAD, DecodeError, Movie, complaints, open_movie
 from vivit_jax.data.geometry import Box, Geometry, choose_boxes
 from vivit_jax.data.scale import Scaler, quarter_turns
 
@@ -62,7 +62,9 @@ def read_views(
     """
     method, end = 0, None
     for _ in range(_ATTEMPTS):
-        with open_movie(video, probe=method > 0) as movie:
+        with complaints() as said, open_movie(video, probe=method > 0) as movie:
+            movie.refuse_cut()
+            opened = len(said)
             if movie.stamps_are_invented:
                 method = len(_METHODS) - 1
             movie.seekable = method < 2
@@ -72,11 +74,15 @@ def read_views(
                 times = clip_times(sampling, *part_of(movie, end, span), movie.fps, rng)
                 canvas = _Canvas(times, geometry, np.random.default_rng((*key, 1)), movie, out)
                 _METHODS[method](movie, canvas)
+                if damage := movie.said_by_reader(said[opened:]):
+                    raise DecodeError("corrupt", damage[0])
                 return canvas.views()
             except _EndsAt as found:
                 end = found.seconds
             except Distrusted:
                 method += 1
+            except MemoryError:  # FFmpeg's is one of its errors, too
+                raise
             except av.error.FFmpegError as error:
                 if method:
                     raise DecodeError("corrupt", f"decoding fails: {error.strerror}") from error
@@ -280,8 +286,8 @@ def decode_packets(
             yield frame
 
 
-def _last_shown(movie: Movie, packets: list[Packet]) -> float:
-    """Returns when the last of the packets' frames has been shown, seconds."""
+def _last_shown(movie: Movie, packets: Iterable[Packet]) -> float:
+    """Returns when the last of the packets' frames has been shown, seconds; keeps none of them."""
     last = max(packets, key=lambda packet: packet.pts or 0, default=None)
     if last is None:
         return movie.begin
@@ -290,10 +296,10 @@ def _last_shown(movie: Movie, packets: list[Packet]) -> float:
 
 def _measured_end(movie: Movie) -> float:
     """Returns where a video ends whose header does not say: reads the whole file."""
-    packets, _ = movie.read(movie.begin, math.inf)
-    if not packets:
+    end = _last_shown(movie, movie.packets(movie.begin))
+    if end <= movie.begin:
         raise DecodeError("empty", "no picture in the file")
-    raise _EndsAt(_last_shown(movie, packets))
+    raise _EndsAt(end)
 
 
 def _check_end(movie: Movie, wanted: float, end: float) -> None:

@@ -20,8 +20,9 @@ from av.packet import Packet
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
-from vivit_jax.data.container import DecodeError, Movie, open_movie
+from vivit_jax.data.container import DecodeError, Movie, complaints, open_movie
 from vivit_jax.data.decode import Distrusted, decode_packets, part_of
+from vivit_jax.data.digests import verified
 from vivit_jax.data.record_format import NANO, Form
 from vivit_jax.data.scale import quarter_turns
 
@@ -49,21 +50,37 @@ class Sink(Protocol):
         ...
 
 
-def encode(video: str, span: tuple[float, float] | None, form: Form) -> dict[str, Any]:
+def encode(
+    video: str, span: tuple[float, float] | None, form: Form, digest: str = ""
+) -> dict[str, Any]:
     """Returns the content of a video's record; see record_format.features.
+
+    Args:
+      video: its path.
+      span: the part of it that is wanted.
+      form: of the record.
+      digest: SHA-256 that the file must have; "" for any.
 
     Raises:
       DecodeError: it cannot be read to its end.
     """
+    content = verified(video, digest)
     make = JpegSink if form.kind == "jpeg" else VideoSink
     for attempt in range(3):
-        with open_movie(video, probe=attempt > 0) as movie:
+        with complaints() as said, open_movie(content, probe=attempt > 0) as movie:
+            movie.refuse_cut()
+            opened = len(said)
             movie.seekable = False  # everything is read, so nothing is sought
             counted = attempt == 2 or movie.stamps_are_invented
             try:
-                return _read(movie, span, counted, lambda movie: make(form, movie))
+                record = _read(movie, span, counted, lambda movie: make(form, movie))
+                if damage := movie.said_by_reader(said[opened:]):
+                    raise DecodeError("corrupt", damage[0])
+                return record
             except Distrusted:
                 continue
+            except MemoryError:  # FFmpeg's is one of its errors, too
+                raise
             except av.error.FFmpegError as error:
                 if attempt:
                     raise DecodeError("corrupt", f"decoding fails: {error.strerror}") from error

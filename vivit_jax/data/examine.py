@@ -7,22 +7,19 @@ decoding. Nothing is judged here: facts are measured, and data/findings.py knows
 of what, so that a judgement can change without decoding anything again.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import av
 import av.error
-import av.logging
 import numpy as np
 from av.packet import Packet
 from av.stream import Discard
 from av.video.frame import VideoFrame
 
-from vivit_jax.data.container import Movie, open_movie
+from vivit_jax.data.container import Complaint, Movie, complaints, open_movie
 from vivit_jax.data.probes import Probes
 from vivit_jax.data.scale import quarter_turns
 
@@ -118,9 +115,9 @@ def examine(video: str | bytes) -> Facts:
 
 def _watch(video: str | bytes, probe: bool) -> Facts:
     """Returns the facts of a video by one pass over it."""
-    with _complaints() as complaints, open_movie(video, probe) as movie:
+    with complaints() as said, open_movie(video, probe) as movie:
         tally = Tally(movie)
-        for packet in demux(movie, tally, complaints):
+        for packet in demux(movie, tally, said):
             for frame in tally.decode(packet):
                 tally.show(frame)
         for frame in tally.decode(None):
@@ -128,23 +125,7 @@ def _watch(video: str | bytes, probe: bool) -> Facts:
         return tally.facts()
 
 
-@contextlib.contextmanager
-def _complaints() -> Iterator[Sequence[tuple[int, str, str]]]:
-    """Yields a list that FFmpeg's errors are added to: level, who, what."""
-    level, repeated = av.logging.get_level(), av.logging.get_skip_repeated()
-    av.logging.set_level(av.logging.ERROR)
-    av.logging.set_skip_repeated(False)  # also what it said of the video before
-    try:
-        with av.logging.Capture() as complaints:
-            yield complaints
-    finally:
-        av.logging.set_level(level)
-        av.logging.set_skip_repeated(repeated)
-
-
-def demux(
-    movie: Movie, tally: "Tally", complaints: Sequence[tuple[int, str, str]]
-) -> Iterator[Packet]:
+def demux(movie: Movie, tally: "Tally", said: Sequence[Complaint]) -> Iterator[Packet]:
     """Yields the packets of pictures to the end, or to where the file cannot be read on.
 
     FFmpeg reads past damage to the structure of some files, and says so only in its log.
@@ -157,17 +138,16 @@ def demux(
     for stream in others:
         stream.discard = Discard.default
     packets = movie.container.demux(movie.stream, *others)
-    reader, seen = movie.container.format.name, len(complaints)
+    seen = len(said)
     while True:
         try:
             packet = next(packets, None)
         except av.error.FFmpegError as error:
             tally.damage(f"reading it ends with {error.strerror!r}", None)
             return
-        for _, name, message in complaints[seen:]:
-            if name == reader:
-                tally.damage(f"the reader says {message.strip()!r}", packet and packet.pts)
-        seen = len(complaints)
+        for message in movie.said_by_reader(said[seen:]):
+            tally.damage(message, packet and packet.pts)
+        seen = len(said)
         if packet is None:
             return
         if packet.stream_index != movie.stream.index:
@@ -207,6 +187,8 @@ class Tally:
             return self._codec.decode(packet)
         except av.error.EOFError:
             return []
+        except MemoryError:  # FFmpeg's is one of its errors, too
+            raise
         except av.error.FFmpegError as error:
             stamp = packet.pts if packet is not None else None
             self.damage(f"the decoder refuses a picture ({error.strerror})", stamp)

@@ -34,6 +34,7 @@ CAUSES = {  # the most telling first
     "codec": Cause(True, "a codec that is not let in"),
     "too_large": Cause(True, "more than 8192 x 8192 pixels a frame"),
     "crashed": Cause(True, "the decoding process died of it"),
+    "memory": Cause(True, "decoding took more memory than a process may have"),
     "timeout": Cause(True, "decoding took longer than --timeout"),
     "truncated": Cause(True, "less is there than the header or index promises"),
     "corrupt": Cause(True, "the decoder reports damage, or gives fewer pictures than there are"),

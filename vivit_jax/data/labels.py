@@ -1,5 +1,6 @@
 """From the labels that folders and lists hold, names or numbers, to indices and a label map."""
 
+import logging
 import os
 import pathlib
 import re
@@ -9,6 +10,7 @@ from typing import Protocol
 from vivit_jax.data.lists import read_label_map, refuse
 from vivit_jax.errors import InputError
 
+log = logging.getLogger(__name__)
 LABEL_MAP = "label_map.txt"  # in a run's workdir; with several heads label_map_0.txt and so on
 _ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}  # any name that a folder can have
 _MOST_CLASSES = 100_000  # a larger number is an identifier, not a class
@@ -116,6 +118,16 @@ def _label_map(
 ) -> tuple[tuple[str, ...], dict[str, int]]:
     """Returns the names of the classes, and the index of every label that is used."""
     names, base = read_label_map(file) if file else ((), 0)
+    refuse(
+        [
+            f"{item.where!r}: label {label!r}"
+            for item, labels in zip(items, column, strict=True)
+            for label in labels
+            if "\n" in label or "\r" in label
+        ],
+        len(items),
+        "A class has a name of one line; rename its folder.",
+    )
     used = {label for labels in column for label in labels}
     whole = [label for label in used if re.fullmatch(r"[+-]?\d+", label)]
     if numbers and 2 * len(whole) > len(used) and not set(names) >= used:
@@ -129,6 +141,12 @@ def _label_map(
             names = tuple(sorted({label for labels in column[:naming] for label in labels}))
         index = {name: i for i, name in enumerate(names)}
         expected = f"one of {len(names)} names ({', '.join(names[:3])} ...)"
+    if numbers and whole and file and not base and index.values() and min(index.values()) == 1:
+        log.warning(
+            "No video has label 0, %s by %s; a list that counts from 1 needs a label map of "
+            "`number name` lines from 1.",
+            *(names[0], file),
+        )
     refuse(
         [
             f"{item.where}: label {label!r}"

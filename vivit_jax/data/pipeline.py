@@ -1,11 +1,12 @@
 """Batches of decoded clips for this process: tf.data around the decoding processes.
 
-Everything about a clip is a pure function of (seed, position): position p is place p % n of
-epoch p // n, whose order is a permutation drawn from (seed, epoch), and what is drawn for the clip
-comes from (seed, epoch, place). So there is no shuffle buffer and no state to save, and neither
-workers nor processes change what is seen. Step s is positions s * batch_size and up, the rows of
-its batch; a process gives those rows that its devices hold. Where several processes hold a row,
-each of them reads the video, and one of them counts it.
+Everything about a clip is a pure function of (seed, position): position p is place p % n of epoch p
+// n, whose order is a permutation drawn from (seed, epoch), and what is drawn for the clip comes
+from (seed, epoch, place). A run that went back (see sanity.py) has another order from there on:
+what is left of that epoch is the same videos. So there is no shuffle buffer and no state to save,
+and neither workers nor processes change what is seen. Step s is positions s * batch_size and up,
+the rows of its batch; a process gives those rows that its devices hold. Where several processes
+hold a row, each of them reads the video, and one of them counts it.
 
 With repeated augmentation (Hoffer et al. 2020) a position gives several clips: the same frames,
 decoded once, in boxes of their own. They stand side by side in the batch, so where mixing pairs
@@ -30,7 +31,7 @@ from vivit_jax.data.bad_videos import BadVideos
 from vivit_jax.data.clips import TRAINING_KINDS, Sampling
 from vivit_jax.data.geometry import Geometry
 from vivit_jax.data.pixels import Pixels, open_pixels
-from vivit_jax.data.pool import DecodeFailure, Reading, cores
+from vivit_jax.data.pool import DecodeFailure, Reading
 from vivit_jax.data.sources import Source, media_of
 from vivit_jax.errors import InputError
 from vivit_jax.host_tensorflow import host_tensorflow
@@ -42,12 +43,42 @@ _ENDLESS = 2**40  # steps
 
 Batch = dict[str, np.ndarray]
 Rows = Sequence[int] | np.ndarray  # of a batch, by their numbers in it
+Orders = tuple[tuple[int, int], ...]  # from which step or position on, and which order of examples
 
 
 @functools.lru_cache(maxsize=2)
-def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
-    """Returns the order of an epoch's examples: a permutation of range(size)."""
-    return np.random.default_rng([seed, epoch]).permutation(size)
+def epoch_order(seed: int, epoch: int, size: int, order: int = 0) -> np.ndarray:
+    """Returns the order of an epoch's examples: a permutation of range(size).
+
+    Args:
+      seed: of the run.
+      epoch: from 0.
+      size: examples that there are.
+      order: which of the orders of this seed.
+    """
+    return np.random.default_rng([seed, epoch, *[order] * (order > 0)]).permutation(size)
+
+
+@functools.lru_cache(maxsize=2)
+def order_within(seed: int, epoch: int, size: int, orders: Orders) -> np.ndarray:
+    """Returns the order of an epoch in which, or before which, it may have changed.
+
+    What a new order begins within has every example once all the same.
+
+    Args:
+      seed: of the run.
+      epoch: from 0.
+      size: examples that there are.
+      orders: positions, rising, and the order from each on; 0 before the first.
+    """
+    begin = epoch * size
+    before = [order for first, order in orders if first <= begin]
+    found = epoch_order(seed, epoch, size, before[-1] if before else 0)
+    for first, order in orders:
+        if begin < first < begin + size:
+            done, new = found[: first - begin], epoch_order(seed, epoch, size, order)
+            found = np.concatenate([done, new[~np.isin(new, done)]])
+    return found
 
 
 def train_views(data: config.Data) -> tuple[Sampling, Geometry]:
@@ -104,6 +135,7 @@ def train_batches(
     seed: int,
     num_outputs: int = 0,
     start_step: int = 0,
+    orders: Orders = (),
     rows: Rows | None = None,
     counted: Rows | None = None,
     process_index: int = 0,
@@ -123,6 +155,7 @@ def train_batches(
       seed: of the order and of everything drawn.
       num_outputs: K; read for data.labels "multi".
       start_step: the first batch's.
+      orders: steps, rising, and which order of the videos there is from each on; 0 before.
       rows: the videos of a batch that this process gives, rising; None for all.
       counted: those of them that it reports on; None for all that it gives.
       process_index: this process's number, by which its file of bad videos is called.
@@ -133,12 +166,13 @@ def train_batches(
     """
     rows = _rows(rows, data.batch_size)
     size = len(source)
+    changes = tuple((step * data.batch_size, order) for step, order in orders)
 
     def place(local: int) -> tuple[int, int, tuple[int, ...]]:
         step, offset = divmod(local, len(rows))
         position = step * data.batch_size + int(rows[offset])
         epoch, place = divmod(position, size)
-        index = int(epoch_order(seed, epoch, size)[place])
+        index = int(order_within(seed, epoch, size, changes)[place])
         return position, index, (_TRAIN, seed, epoch, place)
 
     bad = BadVideos(workdir, "train", process_index)
@@ -207,6 +241,7 @@ class Batches:
         self._iterator: Iterator = iter(dataset)
         self._reader, self._steps = reader, steps
         self.bad = reader.bad
+        self._closed = False
 
     def __len__(self) -> int:
         """Returns how many batches there are; the same on every process."""
@@ -228,6 +263,8 @@ class Batches:
             raise
         except Exception as error:  # TensorFlow's wrapping of what happened in a thread of its own
             raise self._reader.error or error from error
+        if self._closed:  # meanwhile: what it lacks is no fault of the videos
+            raise StopIteration
         batch = {key: np.asarray(memoryview(value)) for key, value in values.items()}
         self._reader.record(batch)
         return self._reader.finish(batch)
@@ -238,6 +275,7 @@ class Batches:
 
     def close(self) -> None:
         """Ends the decoding, then destroys the iterator while Python can still serve it."""
+        self._closed = True
         self._reader.pixels.close()
         self._iterator = iter(())
 
@@ -256,7 +294,7 @@ class _Reader:
         counts: np.ndarray,
     ):
         self.counts = counts  # which of the rows are reported on
-        self._source, self._data, self.views = source, data, views
+        self._source, self.data, self.views = source, data, views
         self._place, self.bad = place, bad
         sampling, geometry = views
         self.testing = geometry.test_crops > 0
@@ -269,7 +307,7 @@ class _Reader:
             "multi": ((num_outputs,), np.float32),
             "none": ((0,), np.int32),
         }[data.labels]
-        self.workers, self.media = data.workers, media_of(source)
+        self.media = media_of(source)
         self.pixels: Pixels
         self.error: BaseException | None = None
         self._failures: dict[int, DecodeFailure] = {}
@@ -300,7 +338,7 @@ class _Reader:
                 if counts:
                     self.bad.add(self._source.example(int(index)).id, failure)
         if not self.testing:
-            self.bad.check(self._data.max_bad, len(self._source))
+            self.bad.check(self.data.max_bad, len(self._source))
 
     def finish(self, batch: Batch) -> Batch:
         """Returns a batch of videos without positions to test, or one of clips to train on."""
@@ -324,7 +362,7 @@ class _Reader:
         parts = DecodeFailure("padding", "")
         if index >= 0:
             example = self._source.example(index)
-            if self._data.labels == "multi":
+            if self.data.labels == "multi":
                 label[list(np.atleast_1d(example.label))] = 1
             else:
                 label[...] = example.label
@@ -341,8 +379,7 @@ class _Reader:
 def _open(reader: _Reader, steps: range) -> Iterator[Batches]:
     """Yields batches of this process's rows; ends the decoding at the end."""
     share = len(reader.counts)
-    workers = reader.workers or cores()
-    with open_pixels(reader.media, reader.views, reader.shape, workers) as pixels:
+    with open_pixels(reader.media, reader.views, reader.shape, reader.data) as pixels:
         reader.pixels = pixels
         tf = host_tensorflow()
         parts = [np.asarray(part) for part in pixels.nothing]
@@ -358,7 +395,7 @@ def _open(reader: _Reader, steps: range) -> Iterator[Batches]:
             batch = dict(zip(names, values, strict=False))
             return {**batch, "video": pixels.in_graph(tuple(values[len(names) :]), batch["valid"])}
 
-        calls = workers + _CALLS_WAITING
+        calls = pixels.reading().workers + _CALLS_WAITING
         dataset = tf.data.Dataset.range(steps.start * share, steps.stop * share)
         dataset = dataset.map(load, num_parallel_calls=calls, deterministic=True)
         dataset = dataset.batch(share, drop_remainder=True).prefetch(_BATCHES_AHEAD)

@@ -7,21 +7,25 @@ its views there.
 import contextlib
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
 
+from vivit_jax import config
 from vivit_jax.data import jpeg_clips
 from vivit_jax.data.clips import Sampling
 from vivit_jax.data.container import DecodeError
 from vivit_jax.data.frames import Frames, Wanted, choose
 from vivit_jax.data.geometry import Geometry
-from vivit_jax.data.pool import DecodeFailure, DecodePool, Reading
+from vivit_jax.data.pool import DecodeFailure, DecodePool, Reading, cores
 from vivit_jax.data.sources import Example, content_of
 from vivit_jax.data.worker import Task
 from vivit_jax.host_tensorflow import host_tensorflow
 
+COSTLY = ("crashed", "timeout", "memory")  # what a video can do to the process that reads it
+_CHANCES = 2  # after which a video that did is no more given to one
 Parts = tuple[Any, ...]
 Shape = tuple[int, int, int, int, int]
 
@@ -59,7 +63,7 @@ class Pixels(Protocol):
 
 @contextlib.contextmanager
 def open_pixels(
-    kind: str, views: tuple[Sampling, Geometry], shape: Shape, workers: int
+    kind: str, views: tuple[Sampling, Geometry], shape: Shape, data: config.Data
 ) -> Iterator[Pixels]:
     """Yields where the pixels of a source come from.
 
@@ -67,30 +71,42 @@ def open_pixels(
       kind: "jpeg" for examples that are stored as JPEG frames, else "video".
       views: which moments and which part of the picture.
       shape: of the views.
-      workers: decoding processes.
+      data: how many decoding processes there are, and what a video may take of one.
     """
+    workers = data.workers or cores()
     if kind == "jpeg":
         yield InGraph(views, shape, workers)
         return
-    with DecodePool(workers, math.prod(shape)) as pool:
+    memory = int(data.worker_memory * 1e9)
+    with DecodePool(workers, math.prod(shape), data.timeout, memory) as pool:
         yield InProcesses(pool, views, shape)
 
 
 class InProcesses:
-    """Pixels that come ready out of decoding processes."""
+    """Pixels that come ready out of decoding processes.
+
+    A video that cost one of them, and then another, is not read again: every epoch would wait.
+    """
 
     def __init__(self, pool: DecodePool, views: tuple[Sampling, Geometry], shape: Shape):
         self._pool, self._views, self._shape = pool, views, shape
         self.nothing: Parts = (np.zeros(shape, np.uint8),)
+        self._costly: Counter[str] = Counter()  # times that a video did, by its id
+        self._last: dict[str, DecodeFailure] = {}
         self.close, self.reading = pool.close, pool.reading
 
     def read(self, example: Example, key: tuple[int, ...]) -> Parts | DecodeFailure:
         """Returns the pixels of an example, or why there are none."""
+        if self._costly[example.id] >= _CHANCES:
+            return self._last[example.id]
         try:
             video = content_of(example)
         except DecodeError as error:
             return DecodeFailure(error.cause, error.message)
-        pixels = self._pool.decode(Task(video, *self._views, key, example.span))
+        pixels = self._pool.decode(Task(video, *self._views, key, example.span, example.digest))
+        if isinstance(pixels, DecodeFailure) and pixels.cause in COSTLY:
+            self._last[example.id] = pixels
+            self._costly[example.id] += 1
         return pixels if isinstance(pixels, DecodeFailure) else (pixels.reshape(self._shape),)
 
     def in_graph(self, parts: Parts, valid: Any) -> Any:

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, NamedTuple
@@ -24,11 +25,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import vivit_jax
-from vivit_jax.data import worker
+from vivit_jax.data import container, limits, worker
 from vivit_jax.errors import InputError
 
 _START_SECONDS = 60.0
+_END_SECONDS = 5.0  # after which one that waits for a dead disk is left to itself
 _PACKAGE_ROOT = pathlib.Path(vivit_jax.__file__).parents[1]
+_OPEN: "set[DecodePool]" = set()  # of this process
 
 
 class DecodeFailure(NamedTuple):
@@ -60,15 +63,22 @@ class Reading(NamedTuple):
 class DecodePool:
     """A fixed number of decoding processes, as a context manager; safe to call from any thread."""
 
-    def __init__(self, workers: int, clip_bytes: int, timeout: float = 60.0):
+    def __init__(
+        self,
+        workers: int,
+        clip_bytes: int,
+        timeout: float = 60.0,
+        memory: int = limits.MEMORY,
+    ):
         """Makes a pool; entering it starts the processes.
 
         Args:
           workers: processes.
           clip_bytes: most bytes of pixels that one task gives.
           timeout: seconds that one video may take.
+          memory: bytes that a process may take for one.
         """
-        self._workers = [_Worker(clip_bytes, timeout) for _ in range(workers)]
+        self._workers = [_Worker(clip_bytes, timeout, memory) for _ in range(workers)]
         self._idle: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._videos, self._seconds = 0, 0.0
@@ -76,9 +86,11 @@ class DecodePool:
 
     def __enter__(self) -> "DecodePool":
         """Starts the processes; they come up while other things happen."""
+        container.tell_decoder()
         for member in self._workers:
             member.start()
             self._idle.put(member)
+        _OPEN.add(self)
         return self
 
     def __exit__(self, *exception) -> None:
@@ -88,6 +100,7 @@ class DecodePool:
     def close(self) -> None:
         """Ends the processes at once, whatever they are doing; a second call does nothing."""
         self._closed = True
+        _OPEN.discard(self)
         self._idle.put(None)
         for member in self._workers:
             member.close()
@@ -106,6 +119,7 @@ class DecodePool:
         if member is None:  # closed; pass the word on to the next that waits
             self._idle.put(None)
             return DecodeFailure("closed", "the pool was closed")
+        member.busy = (_subject(task), time.monotonic())
         try:
             reply, pixels = member.answer(task)
         except _Broken as broken:
@@ -114,6 +128,7 @@ class DecodePool:
             member.restart()
             return DecodeFailure(broken.cause, broken.message)
         finally:
+            member.busy, member.answers = None, member.answers + 1
             self._idle.put(member)
         with self._lock:
             self._videos, self._seconds = self._videos + 1, self._seconds + reply.seconds
@@ -125,6 +140,15 @@ class DecodePool:
         """Returns what was done so far, without what broke a worker."""
         with self._lock:
             return Reading(self._videos, self._seconds, len(self._workers))
+
+    def under_way(self) -> list[tuple[str, float]]:
+        """Returns the videos that are read now, and for how many seconds they have been."""
+        now, busy = time.monotonic(), [member.busy for member in self._workers]
+        return [(subject, now - since) for subject, since in filter(None, busy)]
+
+    def answers(self) -> int:
+        """Returns how many tasks have ended, well or not."""
+        return sum(member.answers for member in self._workers)
 
     def processes(self) -> list[int]:
         """Returns the process ids of the workers."""
@@ -156,8 +180,8 @@ class _Pixels(NamedTuple):
 class _Worker:
     """One process with its pipe and memory; used by one thread at a time, closed by any."""
 
-    def __init__(self, clip_bytes: int, timeout: float):
-        self._timeout = timeout
+    def __init__(self, clip_bytes: int, timeout: float, memory: int):
+        self._timeout, self._most = timeout, memory
         size = worker.PARTS * clip_bytes
         self._file = _memory_file(size)
         self._memory = np.frombuffer(mmap.mmap(self._file, size), np.uint8)
@@ -167,6 +191,8 @@ class _Worker:
         self._lock = threading.Lock()
         self._ready = False
         self._closed = False
+        self.busy: tuple[str, float] | None = None  # with what, and since when
+        self.answers = 0
         self._pipe: Connection
         self.process: subprocess.Popen
 
@@ -179,14 +205,13 @@ class _Worker:
             self._pipe, far_end = Pipe()
             with far_end:
                 fds = (far_end.fileno(), self._file)
-                limit = int(2 * self._timeout) + 1
-                paths = [str(_PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+                given = (*fds, int(2 * self._timeout) + 1, self._most)
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", worker.__name__, *map(str, (*fds, limit))],
+                    [sys.executable, "-m", worker.__name__, *map(str, given)],
                     pass_fds=fds,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,  # a command's output is the command's own
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                    env=limits.environment(os.environ, str(_PACKAGE_ROOT)),
                 )
 
     def answer(self, task: worker.Task | worker.Call) -> tuple[worker.Reply, _Pixels | None]:
@@ -219,8 +244,7 @@ class _Worker:
 
     def restart(self) -> None:
         """Replaces the process."""
-        self.process.kill()
-        self.process.wait()
+        self._end()
         self._pipe.close()
         self.start()
 
@@ -230,9 +254,14 @@ class _Worker:
             if self._closed:
                 return
             self._closed = True
-            self.process.kill()
-            self.process.wait()
+            self._end()
             os.close(self._file)
+
+    def _end(self) -> None:
+        """Ends the process; one that the kernel cannot end yet ends as soon as it can."""
+        self.process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_END_SECONDS)
 
     def _receive(self, seconds: float):
         """Returns the next message of the process."""
@@ -252,6 +281,22 @@ class _Worker:
         if self._ready or self._closed:
             return _Broken("crashed", f"the decoder ended with {how}")
         return RuntimeError(f"a decoding process ended with {how} while it started")
+
+
+def videos_under_way() -> list[tuple[str, float]]:
+    """Returns the videos that this process reads now, and for how many seconds it has, in order."""
+    return sorted((one for pool in list(_OPEN) for one in pool.under_way()), key=lambda x: -x[1])
+
+
+def videos_answered() -> int:
+    """Returns how many tasks have ended in the pools that are open."""
+    return sum(pool.answers() for pool in list(_OPEN))
+
+
+def _subject(task: worker.Task | worker.Call) -> str:
+    """Returns what a task is about, in words."""
+    video = task.arguments[0] if isinstance(task, worker.Call) else task.video
+    return f"a video of {len(video)} bytes" if isinstance(video, bytes) else str(video)
 
 
 def cores() -> int:

@@ -99,7 +99,7 @@ def encoded(
 
 def content_of(pool: DecodePool, example: Example, form: Form) -> dict[str, Any]:
     """Returns what a process of the pool made of an example's video."""
-    content = pool.call(encode, example.video, example.span, form)
+    content = pool.call(encode, example.video, example.span, form, example.digest)
     if isinstance(content, DecodeFailure):
         return record_format.refused(form.kind, *content)
     return content

@@ -127,7 +127,8 @@ class Table:
         """
         videos, frames = files_of(shard)
         self.videos = np.load(videos, allow_pickle=False)
-        self.frames = np.load(frames, mmap_mode="r" if frames.stat().st_size > BLOCK else None)
+        mode = "r" if frames.stat().st_size > BLOCK else None
+        self.frames = np.load(frames, mode, allow_pickle=False)
         if self.videos.dtype != VIDEO or self.frames.dtype != FRAME:
             raise ValueError("another format")
         self._path = shard

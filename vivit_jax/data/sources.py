@@ -18,7 +18,16 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from vivit_jax import config
-from vivit_jax.data.folders import refuse_none, videos_below
+from vivit_jax.data.digests import digests_of
+from vivit_jax.data.folders import (
+    FOLLOW,
+    MISSING,
+    entries,
+    is_below,
+    refuse_none,
+    videos_below,
+    why_not,
+)
 from vivit_jax.data.labels import index_labels
 from vivit_jax.data.lists import Row, read_excluded, read_list, refuse
 from vivit_jax.errors import InputError
@@ -56,12 +65,14 @@ class Example:
       label: index into the label map; several for data.labels "multi" and "heads", and () for
         "none".
       span: the first and last second that it is of the video, from its first frame; None for all.
+      digest: SHA-256 that its file must have; "" for any.
     """
 
     id: str
     video: str | bytes | Stored
     label: int | tuple[int, ...]
     span: tuple[float, float] | None = None
+    digest: str = ""
 
 
 class Source(Protocol):
@@ -155,6 +166,7 @@ class _Found:
     path: str
     labels: tuple[str, ...]
     where: str  # for messages
+    base: str = ""  # what links may not leave; of listed videos
 
 
 def open_sources(data: config.Data, doubtful: bool = False) -> Sources:
@@ -258,7 +270,17 @@ def selected(
     """
     learnt, judged = leave_out(data, train, held_out)
     by_class = data.labels in ("single", "heads")
-    return Listed(share_by_hash(learnt, data.train_share, by_class)), Listed(judged)
+    learnt = share_by_hash(learnt, data.train_share, by_class)
+    return Listed(_with_digests(learnt, data)), Listed(_with_digests(judged, data))
+
+
+def _with_digests(examples: Sequence[Example], data: config.Data) -> Sequence[Example]:
+    """Returns examples with what data.digests says of them."""
+    if not data.digests:
+        return examples
+    digests = digests_of([example.video for example in examples], data.digests, data.root)
+    pairs = zip(examples, digests, strict=True)
+    return [dataclasses.replace(example, digest=digest) for example, digest in pairs]
 
 
 def leave_out(
@@ -339,14 +361,14 @@ def _from_folder(data: config.Data, doubtful: bool) -> tuple[list[_Found], list[
     if not os.path.isdir(data.root):
         raise InputError(f"data.root is {data.root!r}, which is not a folder; check the path.")
     root = os.path.realpath(data.root)
-    names = {entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."}
+    names = {e.name for e in entries(root) if os.path.isdir(e.path) and e.name[0] != "."}
     videos = _any_videos if data.labels == "none" else _class_folders
     if "train" not in names or names - {"train", *EVAL_FOLDERS}:
-        return videos(root, root), []
-    train = videos(os.path.join(root, "train"), root)
+        return videos(root, root, data.follow_links), []
+    train = videos(os.path.join(root, "train"), root, data.follow_links)
     for name in EVAL_FOLDERS:
         if name in names:
-            held_out = videos(os.path.join(root, name), root)
+            held_out = videos(os.path.join(root, name), root, data.follow_links)
             known = {item.labels for item in train}
             refuse(
                 [
@@ -361,23 +383,22 @@ def _from_folder(data: config.Data, doubtful: bool) -> tuple[list[_Found], list[
     return train, []
 
 
-def _class_folders(folder: str, root: str) -> list[_Found]:
+def _class_folders(folder: str, root: str, follow_links: bool) -> list[_Found]:
     """Returns the videos below the class folders of a folder, in the order of their ids."""
-    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     found = [
         _Found(_identity(path, root), path, (entry.name,), path)
-        for entry in entries
-        if entry.is_dir() and entry.name[0] != "."
-        for path in videos_below(entry.path, root)
+        for entry in entries(folder)
+        if os.path.isdir(entry.path) and entry.name[0] != "."
+        for path in videos_below(entry.path, root, follow_links)
     ]
     if not found:
         refuse_none(folder, "class folders with files")
     return found
 
 
-def _any_videos(folder: str, root: str) -> list[_Found]:
+def _any_videos(folder: str, root: str, follow_links: bool) -> list[_Found]:
     """Returns all videos below a folder, in the order of their ids, without labels."""
-    paths = list(videos_below(folder, root)) or refuse_none(folder)
+    paths = list(videos_below(folder, root, follow_links)) or refuse_none(folder)
     return [_Found(_identity(path, root), path, (), path) for path in paths]
 
 
@@ -392,17 +413,22 @@ def _from_lists(
     """Returns training and held-out videos of the list files; none of these without a list."""
     lists = [read_list(file, data.labels) for file in (data.train_list, data.eval_list) if file]
     rows = [row for rows in lists for row in rows]
-    found = [_find(row, data.root) for row in rows]
+    found = [_find(row, data) for row in rows]
+
+    def look(item: _Found) -> str:
+        return why_not(item.path, item.base, data.follow_links)
+
     with concurrent.futures.ThreadPoolExecutor(16) as threads:  # a network disk is slow to tell
-        exists = list(threads.map(os.path.exists, [item.path for item in found]))
+        faults = list(threads.map(look, found))
     refuse(
         [
-            f"{item.where}: no such file: {item.path}"
-            for item, there in zip(found, exists, strict=True)
-            if not (there or doubtful or item.id in excluded)
+            f"{item.where}: {fault}: {item.path}"
+            for item, fault in zip(found, faults, strict=True)
+            if fault and not (item.id in excluded or (doubtful and fault == MISSING))
         ],
         len(rows),
-        "Relative paths start at data.root or, where that is empty, at the list's own folder.",
+        "Relative paths start at data.root or, where that is empty, at the list's own folder. "
+        f"Of a link that leaves it: {FOLLOW}.",
     )
     first: dict[str, str] = {}
     refuse(
@@ -418,14 +444,16 @@ def _from_lists(
     return found[: len(lists[0])], found[len(lists[0]) :]
 
 
-def _find(row: Row, root: str) -> _Found:
+def _find(row: Row, data: config.Data) -> _Found:
     """Returns the video of a row: its id, and where it is."""
-    base = os.path.abspath(root or os.path.dirname(row.file))
+    base = os.path.abspath(data.root or os.path.dirname(row.file))
     path = os.path.normpath(os.path.join(base, row.path))
-    inside = os.path.commonpath([path, base]) == base
-    if not inside and not os.path.isabs(row.path):
+    inside = is_below(path, base)
+    if not inside and (data.root or not os.path.isabs(row.path)):
         raise InputError(
-            f"{row.where}: {row.path!r} leaves {base}; set data.root to a folder above it."
+            f"{row.where}: {row.path!r} leaves {base}; set data.root to a folder above it, or, for "
+            "a list of absolute paths, to none."
         )
     identity = os.path.relpath(path, base) if inside else path
-    return _Found(pathlib.PurePath(identity).as_posix(), path, row.labels, row.where)
+    confined = base if data.root or not os.path.isabs(row.path) else ""
+    return _Found(pathlib.PurePath(identity).as_posix(), path, row.labels, row.where, confined)

@@ -32,6 +32,7 @@ from vivit_jax.evals.probe_grid import ProbeGrid, Probes, kept_for_choosing, res
 from vivit_jax.evals.split import Bad, Batch, Pass
 from vivit_jax.metrics import Progress
 from vivit_jax.models.attentive_pooler import AttentivePooler
+from vivit_jax.stopping import STOP
 
 log = logging.getLogger(__name__)
 NAME = "attentive_probe"
@@ -155,6 +156,7 @@ class AttentiveProbe(Evaluator):
             read = self._epoch(encoder, epoch, kept if keep else None, workdir)
             with contextlib.closing(read) as batches:
                 for batch in batches:
+                    STOP.point()
                     probes, count = self._step(probes, batch)
                     jax.block_until_ready(counts[-1:])  # two in flight at most
                     counts.append(count)

@@ -118,7 +118,9 @@ def account_for_lost(
             f"eval.strict is on and {lost} of {videos} videos could not be read:\n{listed}"
         )
     if lost:
+        named = ", ".join(f"{r['id']} ({r['cause']})" for r in bad[:_SHOWN])
+        more = lost - len(bad[:_SHOWN])
         log.warning(
-            "%d of %d videos could not be read and are left out (%s/bad_videos*.jsonl).",
-            *(lost, videos, workdir),
+            "%d of %d videos; missing: %s%s; see %s/bad_videos*.jsonl.",
+            *(read, videos, named, f" and {more} more" if more else "", workdir),
         )

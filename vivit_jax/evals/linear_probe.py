@@ -18,6 +18,7 @@ from vivit_jax import config
 from vivit_jax.evals.frozen import Encoded
 from vivit_jax.evals.probe_grid import ProbeGrid, Probes, kept_for_choosing, results_of
 from vivit_jax.metrics import Progress
+from vivit_jax.stopping import STOP
 
 NAME = "linear_probe"
 RESULTS = ("linear_probe_top1", "linear_probe_top5")
@@ -96,6 +97,7 @@ def train(
     probes = jax.jit(grid.init)(features[:1])
     progress = Progress("linear probe, epoch", options.linear_epochs)
     for number in range(options.linear_epochs):
+        STOP.point()
         drawn: Any = np.random.default_rng([seed, number]).permutation(count)
         order = np.append(drawn, np.full(steps * size - count, count)).reshape(steps, size)
         probes = jax.block_until_ready(epoch(probes, features, labels, jnp.asarray(order)))

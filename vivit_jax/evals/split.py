@@ -13,6 +13,7 @@ from vivit_jax.data.pipeline import eval_batches
 from vivit_jax.data.sources import Source, Sources
 from vivit_jax.errors import InputError
 from vivit_jax.metrics import Progress
+from vivit_jax.stopping import STOP
 
 Batch = dict[str, jax.Array]
 Rows = dict[str, np.ndarray]
@@ -100,6 +101,7 @@ class Pass:
         ) as read:
             before = None
             for batch in read:
+                STOP.point()
                 with jax.set_mesh(self.mesh):
                     made = judge(sharding.to_devices(batch, self.mesh))
                 if before is not None:

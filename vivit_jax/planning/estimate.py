@@ -1,6 +1,6 @@
 """A plan of a run: its step compiled for devices that are not here, and what follows from that.
 
-The compiler is given what training gives it (train.compile_step), so its figures of memory are
+The compiler is given what training gives it (compiling.compile_step), so its figures of memory are
 those that training would log. Time is arithmetic: products at an assumed share of the chip's peak,
 and bytes sent at the full rate of links and network. Compilers overlap the two as well as they can,
 so a step takes between the longer of them and their sum. Nothing is assumed of the input: a run
@@ -19,12 +19,13 @@ import jax
 
 from vivit_jax import checks, config, layout, sharding
 from vivit_jax import run as runs
+from vivit_jax.compiling import compile_step
 from vivit_jax.data.sources import Sources
+from vivit_jax.memory import Held, held
 from vivit_jax.models.costs import Costs
 from vivit_jax.planning import collectives, memory
 from vivit_jax.planning.devices import Fleet
 from vivit_jax.run import Run
-from vivit_jax.train import compile_step
 
 log = logging.getLogger(__name__)
 SPARE = 0.05  # share of the memory that is not a step's, where the compiler does not know the chip
@@ -85,7 +86,7 @@ class Plan:
     costs: Costs
     again: int
     clips: int
-    held: memory.Held
+    held: Held
     used: memory.Used
     room: float
     fits: bool
@@ -133,8 +134,8 @@ def plan(run: Run, fleet: Fleet, mfu: float) -> Plan:
     """Returns the plan of a run, whose step it compiles."""
     chip, data = fleet.chip, run.experiment.data
     batch = runs.batch_shapes(run)
-    held = memory.held(run, batch)
-    used, text = _compile(run, fleet, batch, held)
+    size = held(run, batch)
+    used, text = _compile(run, fleet, batch, size)
     found = collectives.collectives(text, len(fleet.devices)) if text else []
     sums = collectives.totals(found, run.mesh.shape, chip.together)
     traffic = [Traffic(kind, axes, *row) for (kind, axes), row in sums.items()]
@@ -158,7 +159,7 @@ def plan(run: Run, fleet: Fleet, mfu: float) -> Plan:
         costs=costs,
         again=again,
         clips=clips,
-        held=held,
+        held=size,
         used=used,
         room=chip.memory,
         fits=bool(text) and (fleet.own_compiler or used.total <= left),
@@ -173,14 +174,14 @@ def plan(run: Run, fleet: Fleet, mfu: float) -> Plan:
     )
 
 
-def _compile(run: Run, fleet: Fleet, batch: Any, held: memory.Held) -> tuple[memory.Used, str]:
+def _compile(run: Run, fleet: Fleet, batch: Any, size: Held) -> tuple[memory.Used, str]:
     """Returns what a compiled step uses, and its text; no text where it is refused for memory."""
     begun = time.perf_counter()
     try:
         with layout.as_if_for(fleet.target):
             compiled = compile_step(run, run.state, batch)
     except jax.errors.JaxRuntimeError as error:
-        refused = memory.refused(str(error), held.arguments)
+        refused = memory.refused(str(error), size.arguments)
         if refused is None:
             raise
         seconds = time.perf_counter() - begun

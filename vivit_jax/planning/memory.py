@@ -1,4 +1,4 @@
-"""Bytes of one device: what a state takes by its shapes, and what the compiler says of a step."""
+"""Bytes of one device: what the compiler says of a step, and which parameters take the most."""
 
 import math
 import re
@@ -8,34 +8,12 @@ from typing import Any, NamedTuple
 import jax
 
 from vivit_jax import sharding
+from vivit_jax.memory import of_tree
 from vivit_jax.run import Run
-from vivit_jax.trees import by_path, split
+from vivit_jax.trees import by_path
 
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 _FULL = re.compile(r"\(?(\d+(?:\.\d+)?)([KMG])\)?(?: of |\) exceeds available HBM \()")
-
-
-class Held(NamedTuple):
-    """Bytes that a device holds between steps, and gradients, which it holds within one.
-
-    Attributes:
-      parameters: learnt and frozen.
-      optimiser: what it remembers of gradients.
-      average: of weights.
-      batch: the device's share.
-      gradients: of what is learnt; a compiler may never have all of them at once.
-    """
-
-    parameters: int
-    optimiser: int
-    average: int
-    batch: int
-    gradients: int
-
-    @property
-    def arguments(self) -> int:
-        """What a step is given."""
-        return self.parameters + self.optimiser + self.average + self.batch
 
 
 class Used(NamedTuple):
@@ -79,23 +57,6 @@ class Group(NamedTuple):
     whole: bool
 
 
-def of_device(leaf: Any) -> int:
-    """Returns the bytes of one device's part of an array, or of its shape."""
-    return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-
-
-def _sum(tree: Any) -> int:
-    return sum(map(of_device, jax.tree.leaves(tree)))
-
-
-def held(run: Run, batch: Any) -> Held:
-    """Returns what a device holds, by shapes and places alone."""
-    state = run.state
-    learnt, _ = split(state.params, run.frozen)
-    sizes = (_sum(part) for part in (state.params, state.opt_state, state.average, batch, learnt))
-    return Held(*sizes)
-
-
 def used(compiled: jax.stages.Compiled) -> Used:
     """Returns what the compiler says."""
     stats = compiled.memory_analysis()
@@ -136,7 +97,7 @@ def groups(run: Run) -> list[Group]:
         kinds.setdefault(key, {})[path] = leaf
     found = [
         Group(
-            *(path, len(leaves), shape, spec, _sum(leaves)),
+            *(path, len(leaves), shape, spec, of_tree(leaves)),
             whole=bool(leaves.keys() & whole.keys()),
         )
         for (path, shape, spec), leaves in kinds.items()

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from vivit_jax.memory import in_units
 from vivit_jax.metrics import duration
 from vivit_jax.planning.advice import Change
 from vivit_jax.planning.estimate import Plan
@@ -68,7 +69,7 @@ def in_words_of_a_change(change: Change, plan: Plan) -> str:
     """Returns what a change makes of a plan."""
     return (
         f"It fits with {' '.join(change.options)}:\n"
-        f"  {_bytes(plan.used.total)} of {_bytes(plan.room)} a device, "
+        f"  {in_units(plan.used.total)} of {in_units(plan.room)} a device, "
         f"{_range(plan.fastest, plan.slowest)} a step, "
         f"{_range(_hours(plan, plan.fastest) * 3600, _hours(plan, plan.slowest) * 3600)} in all."
     )
@@ -104,20 +105,20 @@ def _what(plan: Plan, videos: str) -> list[str]:
 
 def _memory(plan: Plan) -> list[str]:
     held, used = plan.held, plan.used
-    rows = [(name, _bytes(size)) for name, size in held._asdict().items()]
+    rows = [(name, in_units(size)) for name, size in held._asdict().items()]
     rows[-1] = ("gradients, at once", rows[-1][1])
     lines = ["Bytes of a device, by shapes:", *table(rows, [1])]
     if not math.isfinite(used.total):
         return [*lines, "The compiler says that a step does not fit, and not by how much."]
     rows = [
-        ("state and batch", _bytes(used.arguments)),
-        ("gradients, activations, other temporaries", _bytes(used.temporaries)),
-        ("outputs and program", _bytes(used.outputs + used.program)),
-        ("in all", _bytes(used.total)),
+        ("state and batch", in_units(used.arguments)),
+        ("gradients, activations, other temporaries", in_units(used.temporaries)),
+        ("outputs and program", in_units(used.outputs + used.program)),
+        ("in all", in_units(used.total)),
     ]
     verdict = "fits" if plan.fits else "does NOT fit"
     lines += ["Bytes of a device in a step, by the compiler:", *table(rows, [1])]
-    return [*lines, f"It {verdict} into {_bytes(plan.room)}."]
+    return [*lines, f"It {verdict} into {in_units(plan.room)}."]
 
 
 def _groups(plan: Plan) -> list[str]:
@@ -125,13 +126,13 @@ def _groups(plan: Plan) -> list[str]:
         return []
     rows = [("parameters", "arrays", "shape", "split by", "a device")] + [
         (group.path, str(group.arrays), "x".join(map(str, group.shape)), group.spec)
-        + (_bytes(group.device_bytes) + (" whole" if group.whole else ""),)
+        + (in_units(group.device_bytes) + (" whole" if group.whole else ""),)
         for group in plan.groups[:SHOWN]
     ]
     lines = ["What is split, the largest first:", *table(rows, [1])]
     if hidden := plan.groups[SHOWN:]:
         size = sum(group.device_bytes for group in hidden)
-        lines.append(f"  and {len(hidden)} groups more, of {_bytes(size)} a device.")
+        lines.append(f"  and {len(hidden)} groups more, of {in_units(size)} a device.")
     if whole := [group.path for group in plan.groups if group.whole]:
         lines.append(f"Large, and whole on every device: {', '.join(whole)}.")
     return lines
@@ -141,13 +142,13 @@ def _sent(plan: Plan) -> list[str]:
     if not plan.traffic:
         return []
     rows = [("collectives", "along", "a step", "over links", "over the network")] + [
-        (row.kind, " ".join(row.axes), f"{row.times:,}", _bytes(row.links), _bytes(row.network))
+        (row.kind, " ".join(row.axes), f"{row.times:,}", in_units(row.links), in_units(row.network))
         for row in plan.traffic
     ]
     lines = ["Bytes that a device sends in a step:", *table(rows, [2, 3, 4])]
     lines.append("The most is of:")
     rows = [
-        (_bytes(size), kind, " ".join(axes), source.split("/", 1)[-1][-70:])
+        (in_units(size), kind, " ".join(axes), source.split("/", 1)[-1][-70:])
         for size, kind, axes, source in plan.largest[:3]
     ]
     return lines + table(rows, [0])
@@ -179,10 +180,3 @@ def _range(low: float, high: float) -> str:
     if high < 10:
         return f"{1e3 * low:,.4g} to {1e3 * high:,.4g} ms"
     return f"{duration(low)} to {duration(high)}"
-
-
-def _bytes(size: float) -> str:
-    for unit, width in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= width:
-            return f"{size / width:,.2f} {unit}"
-    return f"{size:.0f} B"

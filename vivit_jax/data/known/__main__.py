@@ -32,6 +32,7 @@ def main() -> int:
     )
     parser.add_argument("name", nargs="?", default="", help=f"one of {', '.join(KNOWN)}")
     parser.add_argument("--root", metavar="DIR", help="where it should be: looks what is there")
+    parser.add_argument("--follow-links", action="store_true", help="links may leave the folder")
     parser.add_argument("--split", type=int, default=1, help="of UCF101 and HMDB51: 1, 2 or 3")
     parser.add_argument("--train-list", default="", metavar="FILE", help="as data.train_list")
     parser.add_argument("--eval-list", default="", metavar="FILE", help="as data.eval_list")
@@ -48,8 +49,15 @@ def main() -> int:
         print(describe(known))
         return 0
     speak(first_process=True)
-    labels, lists = known.labels, {"train_list": given.train_list, "eval_list": given.eval_list}
-    data = config.Data(known.name, given.root, split=given.split, labels=labels, **lists)
+    data = config.Data(
+        known.name,
+        given.root,
+        train_list=given.train_list,
+        eval_list=given.eval_list,
+        labels=known.labels,
+        split=given.split,
+        follow_links=given.follow_links,
+    )
     return look(known, data, pathlib.Path(given.missing) if given.missing else None)
 
 

@@ -40,7 +40,7 @@ class Match(NamedTuple):
 class Files:
     """The videos below a folder, by the stems of their names."""
 
-    def __init__(self, root: str):
+    def __init__(self, root: str, follow_links: bool = False):
         """Lists them.
 
         Raises:
@@ -50,7 +50,7 @@ class Files:
             raise InputError(f"data.root is {root!r}, which is not a folder; check the path.")
         self.root = os.path.realpath(root)
         start = len(os.path.join(self.root, ""))
-        found = videos_below(self.root, self.root)
+        found = videos_below(self.root, self.root, follow_links)
         self.paths = [path[start:].replace(os.sep, "/") for path in found]
         self._by_stem: dict[str, list[str]] = defaultdict(list)
         self._pieces: dict[str, list[tuple[float, float, str]]] = defaultdict(list)

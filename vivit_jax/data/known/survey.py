@@ -103,7 +103,7 @@ def survey(known: Known, data: config.Data, files: list[str]) -> tuple[Maps, lis
     clips = [_read(known, data, maps, files, i) for i in (0, 1)]
     _check_ids([clip for part in clips for clip in part])
     log.info("Looking for the videos of %s below %s.", known.title, data.root)
-    listed = Files(data.root)
+    listed = Files(data.root, data.follow_links)
     folders = [part.folders for part in _parts(known)]
     found = listed.match(list(zip(clips, folders, strict=True)), known.by_folder)
     surveys = [Survey(file, matches) for file, matches in zip(files, found, strict=True)]
@@ -141,7 +141,7 @@ def survey_folders(known: Known, data: config.Data) -> tuple[Maps, list[Survey]]
     """
     if not known.from_folders or not data.root:
         return None
-    maps, listed = known.maps(_looker([], data.root)), Files(data.root)
+    maps, listed = known.maps(_looker([], data.root)), Files(data.root, data.follow_links)
     index = index_of(maps[0])
     hints = [{plain(folder) for folder in part.folders} for part in _parts(known)]
     matches: list[list[Match]] = [[], []]
