@@ -145,6 +145,7 @@ NAMES = {
 }
 
 
+@pytest.mark.slow
 def test_a_run_over_names_that_are_hard_to_read(tmp_path, trial):
     """Names of videos, of a class and of what is no video; and one of 20 held-out videos cut."""
     videos, run = tmp_path / "videos", tmp_path / "run"

@@ -101,6 +101,7 @@ def test_one_batch_that_is_nan_is_left_out_and_its_video_named(trial, repeat, vi
         check(told, said, code != 0, count_bad(tmp_path))
 
 
+@pytest.mark.slow
 def test_data_that_stay_nan_end_the_run_after_two_rollbacks(trial, repeat, videos, tmp_path):
     with trial(7, "every loss from step 5 on") as told:
         options = {"objective.first": 4 * BATCH, "objective.last": 10**6, "train.max_skipped": 3}

@@ -114,6 +114,7 @@ def test_videos_that_go_or_change_while_a_run_goes_on_are_counted(tmp_path, good
         assert causes == {"missing": 1, "unreadable": 1, "empty": 1}
 
 
+@pytest.mark.slow
 def test_when_all_videos_are_bad_a_run_ends_with_the_causes(tmp_path, trial):
     for i in range(16):
         path = tmp_path / "videos" / "ab"[i % 2] / f"{i}.mp4"
