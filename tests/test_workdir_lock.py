@@ -38,6 +38,18 @@ def test_the_second_is_refused_with_the_name_of_the_first(tmp_path, holder):
         Lock(tmp_path)
 
 
+def test_a_disk_without_links_is_locked_too(tmp_path, monkeypatch):
+    def link(*_):
+        raise PermissionError(1, "Operation not permitted")  # as disks of buckets say
+
+    monkeypatch.setattr(os, "link", link)
+    with locked(tmp_path) as check:
+        check()
+        with pytest.raises(InputError, match="is held by another run"):
+            Lock(tmp_path)
+    assert not (tmp_path / FILE).exists()
+
+
 def test_the_lock_of_a_killed_process_is_taken_over(tmp_path, holder, caplog):
     holder.send_signal(signal.SIGKILL)
     holder.wait()

@@ -102,6 +102,11 @@ class Lock:
             return True
         except FileExistsError:
             return False
+        except OSError:  # a disk without links, as those of buckets are
+            with contextlib.suppress(FileExistsError), self.file.open("x", encoding="ascii") as new:
+                new.write(json.dumps(self._mine))
+                return True
+            return False
         finally:
             whole.unlink()
 
@@ -144,7 +149,7 @@ class Lock:
             if _read(left).get("token") == holder.get("token"):
                 log.warning("The lock of %s is taken over: %s.", _named(holder), why)
             else:  # which another has just made
-                with contextlib.suppress(FileExistsError):
+                with contextlib.suppress(OSError):  # there is one, or the disk has no links
                     os.link(left, self.file)
             left.unlink()
 

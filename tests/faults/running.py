@@ -4,12 +4,10 @@ import contextlib
 import os
 import pathlib
 import signal
-import socket
 import subprocess
-import sys
 import time
 
-from faults.runs import CONFIG, ROOT, steps_done
+from faults.runs import ENVIRONMENT, ROOT, command, free_address, steps_done
 
 WORKER = "vivit_jax.data.worker"
 
@@ -37,14 +35,10 @@ class Running:
         workdir.mkdir(parents=True, exist_ok=True)
         self.workdir = workdir
         self.log = workdir.parent / f"{workdir.name}_{environment.get('JAX_PROCESS_ID', 0)}.log"
-        command = [sys.executable, "-m", "vivit_jax.main", f"--workdir={workdir}"]
-        command += [f"--config={CONFIG}", f"--config.data.root={root}", *options]
-        environment = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", **environment}
-        environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache/jax"))
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                command,
-                env={**os.environ, **environment},
+                command(workdir, root, *options),
+                env={**os.environ, **ENVIRONMENT, "JAX_NUM_CPU_DEVICES": "1", **environment},
                 cwd=ROOT,
                 stdout=out,
                 stderr=out,
@@ -113,10 +107,8 @@ def together(
     workdir: pathlib.Path, root: pathlib.Path, *options: str, count: int = 2, **environment: str
 ):
     """Yields the processes of one run."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    given = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count), **environment}
+    given = {"JAX_COORDINATOR_ADDRESS": free_address(), "JAX_NUM_PROCESSES": str(count)}
+    given |= environment
     with contextlib.ExitStack() as stack:
         yield [
             stack.enter_context(running(workdir, root, *options, JAX_PROCESS_ID=str(i), **given))

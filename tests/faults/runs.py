@@ -20,6 +20,11 @@ from vivit_jax import metrics
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = pathlib.Path(__file__).parent / "tiny_run.py"
 RECORD = ROOT / "tests/launch/record.py"  # vivit_jax.main, with the examples of every step
+ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache/jax"),
+    "PYTHONPATH": str(ROOT),
+}
 PATIENCE = 300.0  # seconds for whatever a test waits for
 
 
@@ -31,6 +36,24 @@ def videos(folder: pathlib.Path, train: int = 12, held_out: int = 4) -> pathlib.
     return folder
 
 
+def command(
+    workdir: pathlib.Path,
+    root: pathlib.Path,
+    *options: str,
+    program: Sequence[str] = ("-m", "vivit_jax.main"),
+) -> list[str]:
+    """Returns the command of a run."""
+    given = (f"--workdir={workdir}", f"--config={CONFIG}", f"--config.data.root={root}")
+    return [sys.executable, *program, *given, *options]
+
+
+def free_address() -> str:
+    """Returns where processes can meet."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
 def start(
     workdir: pathlib.Path,
     root: pathlib.Path,
@@ -39,13 +62,9 @@ def start(
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[str]:
     """Returns a run that has begun, in a process group of its own."""
-    command = [sys.executable, *program, f"--workdir={workdir}", f"--config={CONFIG}"]
-    command += [f"--config.data.root={root}", *options]
-    given = {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache/jax")}
-    given |= {"PYTHONPATH": str(ROOT), **(environment or {})}
     return subprocess.Popen(
-        command,
-        env={**os.environ, **given},
+        command(workdir, root, *options, program=program),
+        env={**os.environ, **ENVIRONMENT, **(environment or {})},
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -63,10 +82,7 @@ def together(
     environment: Mapping[str, str] | None = None,
 ) -> list[subprocess.Popen[str]]:
     """Returns the processes of one run, a device each."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    given = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count)}
+    given = {"JAX_COORDINATOR_ADDRESS": free_address(), "JAX_NUM_PROCESSES": str(count)}
     return [
         start(
             workdir,
