@@ -109,7 +109,10 @@ def test_what_is_stuck_elsewhere_ends_this_process_too(watch, bites, monkeypatch
 def test_the_end_names_everybody_the_guilty_first_and_leaves_stacks(
     watch, monkeypatch, tmp_path, capsys
 ):
-    told = {1: '{"words": "reads", "waits": false}', 0: '{"words": "waits", "waits": true}'}
+    told = {
+        1: '{"words": "reads", "waits": false, "reads": 6.0}',
+        0: '{"words": "waits", "waits": true, "reads": 0.0}',
+    }
     codes = []
     monkeypatch.setattr(watchdog, "end", codes.append)
     monkeypatch.setattr(watchdog, "together", lambda: (object(), 0, 2))

@@ -43,9 +43,6 @@ def run(main: Callable[[], int]) -> int:
     except InputError as error:
         tell(error)
         return leave(2)
-    except Fault as error:
-        print(f"error: {error}", file=sys.stderr)
-        return leave(1)
     except (KeyboardInterrupt, BrokenPipeError) as stop:
         number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGPIPE
         signal.signal(number, signal.SIG_DFL)  # so a shell's loop ends too, and no library's

@@ -144,7 +144,8 @@ def end_all(words: str, place: Place, workdir: pathlib.Path) -> None:
       workdir: of the run.
     """
     client, index, count = together()
-    said = {index: {"words": words, "waits": place.phase == "step"}}
+    reads = max((seconds for _, seconds in videos_under_way()), default=0.0)
+    said = {index: {"words": words, "waits": place.phase == "step", "reads": reads}}
     if count > 1:
         said = _exchange(client, index, count, said[index])
     file = workdir / FOLDER / f"process_{index}.txt"
@@ -152,7 +153,8 @@ def end_all(words: str, place: Place, workdir: pathlib.Path) -> None:
     writing = threading.Thread(target=_write_stacks, args=(file, words), daemon=True)
     writing.start()
     writing.join(_DISK)
-    first = sorted(said, key=lambda number: (said[number]["waits"], number))
+    # A save, too, waits for those that still read.
+    first = sorted(said, key=lambda n: (said[n]["waits"], -said[n]["reads"], n))
     lines = [
         f"{named(client, [number]) if count > 1 else socket.gethostname()}: {said[number]['words']}"
         for number in first
