@@ -92,6 +92,8 @@ def explained(run: Run) -> Iterator[None]:
 
 def for_memory(error: BaseException) -> bool:
     """Returns whether an error is for want of memory, of the host or of a device."""
+    if isinstance(error, Fault | InputError):  # whose cause is known, as that of a full disk
+        return False
     words = ("RESOURCE_EXHAUSTED", "bad_alloc")
     return (
         isinstance(error, MemoryError)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from absl import logging as absl_logging
 
-from vivit_jax.errors import Fault, InputError
-from vivit_jax.processes import leave
+from vivit_jax.errors import Fault, InputError, NotSaved
+from vivit_jax.processes import end, leave
 from vivit_jax.stopping import STOP, Stopped
 
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.ESTALE}
@@ -53,7 +53,10 @@ def run(main: Callable[[], int]) -> int:
         if not known:
             traceback.print_exc()
         tell(error)
-        return leave(1)
+        code = leave(1)
+        if isinstance(error, NotSaved):
+            end(code)  # what threads of Orbax's still say of the disk would come after it
+        return code
 
 
 def tell(error: Exception) -> None:

@@ -259,6 +259,7 @@ def test_when_a_host_dies_the_other_ends_and_a_restart_goes_on(
 def test_memory_that_runs_out_is_told_with_what_to_lower(trial, repeat, videos, tmp_path):
     workdir = tmp_path / "run"
     few, many = option(steps=5), [*option(steps=10), "--config.data.repeats=8192"]
+    many.append("--config.train.changed_data=go_on")
     with running(workdir, videos, *few) as run:
         sizes = []
         run.wait_until(lambda run: sizes.append(peak(run)) or run.steps() == 5)
