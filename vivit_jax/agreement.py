@@ -14,11 +14,10 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vivit_jax.errors import InputError
+from vivit_jax.errors import InputError, listed
 from vivit_jax.processes import HEARTBEAT, barrier, named, together, told_by
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
-_SHOWN = 20  # differences between processes that a message lists
 _STALE = 60.0  # seconds for which a network disk may show what it was before
 _ALIKE = "Start all with the same command, from the same code and libraries."
 
@@ -47,9 +46,7 @@ def agree(what: str, told: Mapping[str, Any], advice: str = _ALIKE) -> None:
         if own.get(name) != first.get(name)
     ]
     if differences:
-        more = len(differences) - _SHOWN
-        shown = differences[:_SHOWN] + [f"and {more} more"] * (more > 0)
-        client.key_value_set(f"{key}/differ/{index}", "\n".join(f"  {line}" for line in shown))
+        client.key_value_set(f"{key}/differ/{index}", listed(differences))
     barrier(f"{what}, compared")
     found = told_by(client, f"{key}/differ")
     if found:

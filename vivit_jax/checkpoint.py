@@ -28,7 +28,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from vivit_jax import manifest, processes
 from vivit_jax.digest import digests
-from vivit_jax.errors import Damaged, InputError, NotFinite, NotSaved
+from vivit_jax.errors import Damaged, InputError, NotFinite, NotSaved, listed, some
 from vivit_jax.retention import NewestAndBest
 from vivit_jax.terminal import run
 
@@ -114,8 +114,11 @@ class Checkpoints:
           NotSaved: the last save came to nothing.
         """
         self.poll()
-        whole = (step for step in reversed(self.steps()) if not self._problem(step))
-        return next(whole, None)
+        for step in reversed(self.steps()):
+            with contextlib.suppress(Damaged):
+                self.manifest(step)
+                return step
+        return None
 
     def find(self, step: int | None) -> int:
         """Returns a step that there is; the newest for None.
@@ -136,9 +139,15 @@ class Checkpoints:
         Raises:
           Damaged: there should be one.
         """
-        if why := self._problem(step):
-            raise Damaged(f"{self.folder / str(step)} is damaged: {why}.")
-        return manifest.read(self.folder / str(step))
+        folder = self.folder / str(step)
+        try:
+            told = manifest.look(folder)
+            before = (other for other in self.steps() if other < step)
+            if told is None and any(map(self._has_manifest, before)):
+                raise Damaged("it has no manifest, and earlier steps have")
+        except Damaged as error:
+            raise Damaged(f"{folder} is damaged: {error}.") from error
+        return told
 
     def shapes(self, step: int) -> Any:
         """Returns the tree of what a step holds: shapes and types.
@@ -170,7 +179,7 @@ class Checkpoints:
         state = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else np.asarray(x), state)
         found, spoilt = digests(state)
         if spoilt:
-            lines = manifest.listed([f"{path} is not finite" for path in spoilt])
+            lines = listed([f"{path} is not finite" for path in spoilt])
             raise NotFinite(f"The state of step {step} is not saved:\n{lines}")
         told = manifest.make(step, state, found, results, self._about(step))
         self._kept.add(step, told["results"])
@@ -263,7 +272,7 @@ class Checkpoints:
             raise InputError(f"{self.folder} holds no checkpoint.")
         raise Damaged(
             f"No checkpoint in {self.folder} is whole; nothing was moved. Bring back a copy of "
-            f"one, or take another --workdir.\n{manifest.listed(bad.values())}"
+            f"one, or take another --workdir.\n{listed(bad.values())}"
         )
 
     def roll_back(self, step: int) -> None:
@@ -278,14 +287,11 @@ class Checkpoints:
             if later > step:
                 self._set_aside(later, "rolled-back")
 
-    def _problem(self, step: int) -> str:
-        """Returns what a look at a step shows to be wrong; "" where nothing is."""
-        why = manifest.problem(self.folder / str(step))
-        if not why and manifest.read(self.folder / str(step)) is None:
-            before = (self.folder / str(other) for other in self.steps() if other < step)
-            if any(not manifest.problem(one) and manifest.read(one) for one in before):
-                return "it has no manifest, and earlier steps have"
-        return why
+    def _has_manifest(self, step: int) -> bool:
+        """Returns whether a step has one, and a look shows nothing to be wrong."""
+        with contextlib.suppress(Damaged):
+            return manifest.look(self.folder / str(step)) is not None
+        return False
 
     def _arrays(self, step: int, target: Any, spared: Collection[str] | None) -> Any:
         """Returns a step's arrays after they were compared with the manifest.
@@ -301,7 +307,7 @@ class Checkpoints:
             raise InputError(
                 f"{self.folder / str(step)} is not what this config wants: was it saved with other "
                 "options, such as another optimiser, other data.frames or data.image_size, or more "
-                f"frozen?\n{manifest.listed(lines)}"
+                f"frozen?\n{listed(lines)}"
             )
         cause = ""
         try:
@@ -330,9 +336,8 @@ class Checkpoints:
         found = digests(arrays)[0]
         other = [path for path in found if told["arrays"][path]["digest"] != found[path]]
         if other:
-            more = f" and {len(other) - _NAMED} more" if len(other) > _NAMED else ""
             raise Damaged(
-                f"{self.folder / str(step)} is damaged: {', '.join(other[:_NAMED])}{more} "
+                f"{self.folder / str(step)} is damaged: {some(other, _NAMED)} "
                 f"{'is' if len(other) == 1 else 'are'} not what was saved, by the digest."
             )
 

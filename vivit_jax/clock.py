@@ -181,12 +181,20 @@ def table(total: Mapping[str, float]) -> str:
 
 def since_process_start() -> float:
     """Returns the age of this process in seconds; 0 where the system has no /proc to tell."""
-    try:
-        status = pathlib.Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    ticks = started(os.getpid())
+    if not ticks:
         return 0.0
-    ticks = int(status.rpartition(")")[2].split()[19])  # "starttime" of proc(5), since boot
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+
+
+def started(pid: int) -> int:
+    """Returns when a process of this system started, in ticks since it booted; 0 for no process."""
+    try:
+        status = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0
+    state, *rest = status.rpartition(")")[2].split()
+    return 0 if state == "Z" else int(rest[18])  # "starttime" of proc(5)
 
 
 def main() -> int:

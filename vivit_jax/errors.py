@@ -1,4 +1,6 @@
-"""The exceptions that more than one part of the project knows."""
+"""The exceptions that more than one part of the project knows, and lists in their messages."""
+
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
@@ -27,3 +29,17 @@ class NotFinite(Fault):
 
 class NotSaved(Fault):
     """A checkpoint did not get onto the disk; the message says what it wanted and what there is."""
+
+
+def some(names: Iterable[str], most: int) -> str:
+    """Returns the first names in a row, and how many more there are."""
+    names = [*names]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def listed(lines: Iterable[str], most: int = 20) -> str:
+    """Returns the first lines, each indented, and how many more there are."""
+    lines = [*lines]
+    shown = lines[:most] + [f"and {len(lines) - most} more"] * (len(lines) > most)
+    return "\n".join(f"  {line}" for line in shown)

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vivit_jax.errors import NotFinite
+from vivit_jax.errors import NotFinite, some
 from vivit_jax.trees import by_path
 
 _SHOWN = 5  # arrays that a message names
@@ -21,8 +21,7 @@ def check(tree: Any) -> None:
     found = jax.device_get({path: _finite(leaf) for path, leaf in leaves.items()})
     bad = [path for path, finite in found.items() if not finite]
     if bad:
-        more = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
-        raise NotFinite(f"not finite: {', '.join(bad[:_SHOWN])}{more}")
+        raise NotFinite(f"not finite: {some(bad, _SHOWN)}")
 
 
 @jax.jit

@@ -19,7 +19,6 @@ from vivit_jax.trees import by_path
 
 FILE = "_CHECKPOINT_METADATA"  # Orbax tells its name only in private
 ARRAYS = "default"  # Orbax's folder of the arrays
-_SHOWN = 20  # arrays that a message lists
 Kind = tuple[tuple[int, ...], str]  # shape and dtype
 
 
@@ -72,17 +71,20 @@ def read(folder: pathlib.Path) -> dict[str, Any] | None:
     return content
 
 
-def problem(folder: pathlib.Path) -> str:
-    """Returns what a look at a step's folder shows to be wrong; "" where nothing is."""
+def look(folder: pathlib.Path) -> dict[str, Any] | None:
+    """Returns the manifest of a step's folder, as `read` does, where nothing else is amiss in it.
+
+    Raises:
+      Damaged: a look shows that something is.
+    """
     try:
         if not any(folder.iterdir()):
-            return "it is empty"
+            raise Damaged("it is empty")
         if not (folder / ARRAYS).is_dir():
-            return f"it has no {ARRAYS}/"
-        read(folder)
-    except (OSError, Damaged) as error:
-        return str(error)
-    return ""
+            raise Damaged(f"it has no {ARRAYS}/")
+    except OSError as error:
+        raise Damaged(str(error)) from error
+    return read(folder)
 
 
 def steps_in(folder: pathlib.Path) -> list[int]:
@@ -127,13 +129,6 @@ def differences(
             if dtype != new_dtype:
                 lines.append(f"{path} is {dtype}, and should be {new_dtype}")
     return lines
-
-
-def listed(lines: Collection[str]) -> str:
-    """Returns the first lines, each indented, and how many more there are."""
-    more = len(lines) - _SHOWN
-    shown = [*lines][:_SHOWN] + [f"and {more} more"] * (more > 0)
-    return "\n".join(f"  {line}" for line in shown)
 
 
 def _digest(content: Mapping[str, Any]) -> str:

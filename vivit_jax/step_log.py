@@ -11,6 +11,7 @@ import numpy as np
 from vivit_jax.clock import Clock, goodput
 from vivit_jax.data.pool import Reading, cores
 from vivit_jax.data.verdict import verdict
+from vivit_jax.errors import some
 from vivit_jax.hardware import chip_of
 from vivit_jax.metrics import METRICS, SKIPPED, Writer, duration
 from vivit_jax.run import Run, learnt_paths
@@ -150,8 +151,7 @@ class StepLog:
             ranked = np.argsort(-losses, kind="stable")
             guilty = info.index[ranked][losses[ranked] != 0]
         ids = [self._run.sources.train.example(int(i)).id for i in dict.fromkeys(guilty.tolist())]
-        more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
-        log.warning("Step %d changed nothing: %s. %s%s", step, what, ", ".join(ids[:_NAMED]), more)
+        log.warning("Step %d changed nothing: %s. %s", step, what, some(ids, _NAMED))
         self._writer.write(SKIPPED, {"step": step, "why": why, "examples": ids})
 
 

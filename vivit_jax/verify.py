@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from vivit_jax import manifest
-from vivit_jax.checkpoint import FOLDER, Checkpoints
+from vivit_jax.checkpoint import FOLDER, Checkpoints, locate
 from vivit_jax.errors import Damaged, InputError
 from vivit_jax.trees import by_path
 
@@ -23,13 +23,10 @@ def verify(folder: pathlib.Path) -> int:
     """
     jax.config.update("jax_platforms", "cpu")  # a run may need the accelerator's memory
     folder = folder.resolve()
-    if folder.name.isdigit() and folder.parent.name == FOLDER:
-        workdir, wanted = folder.parents[1], [int(folder.name)]
-    else:
-        workdir = folder.parent if folder.name == FOLDER else folder
-        wanted = manifest.steps_in(workdir / FOLDER)
-    missing = sorted({*wanted} - {*manifest.steps_in(workdir / FOLDER)})
-    if missing or not wanted:
+    workdir, step = locate(folder.parent if folder.name == FOLDER else folder)
+    there = manifest.steps_in(workdir / FOLDER)
+    wanted = there if step is None else [step]
+    if not wanted or step not in (None, *there):
         raise InputError(
             f"{folder} is no checkpoint; expected a workdir, its {FOLDER}/, or a step's folder."
         )

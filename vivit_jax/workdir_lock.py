@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from vivit_jax import processes
+from vivit_jax.clock import started
 from vivit_jax.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -184,16 +185,6 @@ def check_writable(workdir: pathlib.Path) -> None:
             f"--workdir={workdir}: {min(closed)} cannot be written, as it belongs to another user "
             "or is read-only. Take another --workdir, or make it yours."
         )
-
-
-def started(pid: int) -> int:
-    """Returns when a process of this system started, in ticks since it booted; 0 for no process."""
-    try:
-        status = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return 0
-    state, *rest = status.rpartition(")")[2].split()
-    return 0 if state == "Z" else int(rest[18])  # "starttime" of proc(5)
 
 
 _SYSTEM = ("host", "boot", "processes")  # where a process number means the same
