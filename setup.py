@@ -15,7 +15,10 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=setuptools.find_packages(include=["vivit_jax", "vivit_jax.*"]),
-    package_data={"vivit_jax.data.known": ["labels/*.txt"]},
+    package_data={
+        "vivit_jax.data.known": ["labels/*.txt"],
+        "vivit_jax.page": ["report.css", "report.js"],
+    },
     python_requires=">=3.11,<3.14",
     install_requires=[
         "absl-py>=2.1",
@@ -47,6 +50,7 @@ setuptools.setup(
         "test": ["beartype>=0.20", "pytest>=8.4", "pytest-xdist>=3.8", "scikit-learn>=1.7"],
         "parity": PARITY,
         "lint": ["pre-commit>=4", "pyright[nodejs]==1.1.414", "ruff==0.17.5"],  # each finds more
+        "search": ["faiss-cpu>=1.15"],  # of more than a million windows, without reading them all
         "beam": ["apache-beam>=2.77"],  # building records on more than one machine
         "gpu": ["jax[cuda13]>=0.10.2"],
         "tpu": ["jax[tpu]>=0.10.2"],

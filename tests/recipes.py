@@ -17,6 +17,10 @@ GOLDEN = ROOT / "tests/pretrained/golden"
 ARGUMENTS = {
     "quickstart": [""],
     "train_folder": [""],
+    "frame_models": [
+        *("resnet18,mean", "resnet50,lstm", "resnet18,gpt2", "vit,gru", "vit,transformer"),
+        *("resnet18,lstm,quickstart", "vit,mean,quickstart"),
+    ],
     "vivit": [
         *("k400_B_joint", "k400_B", "k400_B_self_attention", "k400_B_dot_product"),
         *("k400_L_joint", "k400_L", "k600_L", "mit_L", "ssv2_L", "ek100_L"),
@@ -52,6 +56,7 @@ ALL = [(name, argument) for name, arguments in ARGUMENTS.items() for argument in
 OWN = (
     "quickstart",
     "train_folder",
+    "frame_models",
     "quickstart_pretrain",
     "vivit_frozen_space",
     "finetune",

@@ -150,6 +150,7 @@ def test_what_cannot_be_measured_is_refused_with_what_could_be(arguments, messag
         benchmark.main()
 
 
+@pytest.mark.slow
 def test_a_model_that_hugging_face_has_not_is_refused_before_ours_is_compiled(monkeypatch):
     pytest.importorskip("transformers", reason="a peer")
     monkeypatch.chdir(ROOT)

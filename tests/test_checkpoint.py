@@ -228,6 +228,23 @@ def test_every_difference_of_shape_and_type_is_listed(tmp_path, manifests):
         assert checkpoints.restore_newest(partial, spared=("params/bias", "opt_state/0"))[0] == 1
 
 
+def test_a_step_is_on_the_disk_with_all_its_text_before_the_one_before_it_is_deleted(
+    tmp_path, monkeypatch
+):
+    flushed, flush = set(), os.fsync
+
+    def watched(place):
+        flush(place)
+        if (tmp_path / "checkpoints/1").exists():
+            flushed.add(os.readlink(f"/proc/self/fd/{place}"))
+
+    monkeypatch.setattr(os, "fsync", watched)
+    save(tmp_path, 1, 2, keep=1)
+    kept = tmp_path / "checkpoints/2"
+    assert not (tmp_path / "checkpoints/1").exists()
+    assert {str(path) for path in [kept.parent, kept, *kept.rglob("*")]} <= flushed
+
+
 def test_the_best_step_is_known_when_a_run_goes_on(tmp_path):
     for step, score in enumerate((0.9, 0.1, 0.3, 0.2), 1):
         with Checkpoints(tmp_path, keep=1, best="top1") as checkpoints:

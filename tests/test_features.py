@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from tiny import experiment, noise_video
 
-from vivit_jax import features, predict, restore, terminal, train
+from vivit_jax import features, predict, terminal, train, trained
 from vivit_jax.data.decode import read_views
 from vivit_jax.data.pipeline import eval_views
 
@@ -56,9 +56,9 @@ def workdir(videos, tmp_path_factory) -> pathlib.Path:
 @pytest.fixture(scope="module")
 def expected(workdir, videos) -> dict[str, np.ndarray]:
     """Returns the summaries of every video's views by its path, by hand: [V D]."""
-    saved = restore.find(workdir)
+    saved = trained.find(workdir)
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    encoder, params = restore.read_encoder(saved, place)
+    encoder, params = trained.read_encoder(saved, place)
     views = eval_views(saved.experiment.data, 2, 1)
     encode = jax.jit(encoder.apply)
     return {
@@ -80,6 +80,7 @@ def table(folder: pathlib.Path) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
+@pytest.mark.slow
 def test_the_runs_own_videos_and_going_on_after_a_stop(workdir, videos, expected):
     command = [*COMMAND, "--checkpoint", str(workdir)]
     done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)

@@ -8,6 +8,7 @@ import pytest
 from vivit_jax import fitting
 from vivit_jax.errors import InputError
 from vivit_jax.fitting import Source, Table, fit, resize
+from vivit_jax.models import MODELS
 from vivit_jax.models.video_transformer import VideoTransformer
 from vivit_jax.trees import path_of
 
@@ -317,5 +318,5 @@ def test_what_nothing_explains_is_an_error_that_names_all_of_it(theirs, ours, te
 
 
 def test_every_option_that_shapes_a_model_is_known_to_the_message():
-    fields = set(VideoTransformer.__dataclass_fields__)
+    fields = {name for model in MODELS.values() for name in model.__dataclass_fields__}
     assert set(fitting.SHAPING) <= fields

@@ -9,23 +9,28 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "vivit_jax"
 FLOORS = (  # each part imports its own floor and those below
-    {"errors", "trees", "huge_pages", "finite"},
+    {"errors", "trees", "huge_pages", "finite", "host_memory", "files", "text"},
     {"meeting"},
     {"config", "options", "hardware", "layout", "sharding", "metrics"}
     | {"agreement", "processes", "host_tensorflow", "digest", "manifest", "retention"},
-    {"data", "models", "optim", "freeze", "fitting", "report", "film", "feed", "terminal"}
-    | {"clock", "profiler", "compile_cache", "checkpoint", "verify", "workdir_lock"}
-    | {"spikes", "sanity", "stopping", "watchdog"},
+    {"data", "models", "measures", "optim", "freeze", "fitting", "drawing", "film", "feed"}
+    | {"terminal", "clock", "profiler", "compile_cache", "checkpoint", "verify", "workdir_lock"}
+    | {"watching", "spikes", "sanity", "stopping", "watchdog"},
     {"objectives"},
     {"train_step", "recipe"},
-    {"restore", "transfer", "pretrained"},
+    {"trained", "transfer", "pretrained"},
     {"evals"},
+    {"observer"},
+    {"analysis"},
     {"checks", "run", "resume"},
     {"step_log", "memory", "compiling", "judging"},
     {"loop"},
     {"train"},
     {"planning"},
-    {"main", "predict", "features", "plan", "benchmark", "benchmarks"},
+    {"features"},
+    {"command_line"},
+    {"main", "predict", "live", "events", "unusual", "search", "summarise", "explain", "restore"}
+    | {"plan", "benchmark", "benchmarks", "report", "page"},
 )
 FLOOR = {part: i for i, parts in enumerate(FLOORS) for part in parts}
 NEVER = {  # within a floor, or well below
@@ -73,6 +78,7 @@ def test_imports_only_downward(path):
         ("vivit_jax.train, vivit_jax.predict, vivit_jax.recipe", ("tensorflow", "matplotlib")),
         ("vivit_jax.config, vivit_jax.processes, vivit_jax.features", ("jax", "tensorflow")),
         ("vivit_jax.pretrained.__main__", ("jax", "tensorflow")),
+        ("vivit_jax.report", ("jax", "tensorflow", "matplotlib", "av")),
     ],
 )
 def test_what_needs_no_library_does_not_load_it(module, forbidden):

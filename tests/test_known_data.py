@@ -7,7 +7,7 @@ import pytest
 from data import known_trees as trees
 from tiny import experiment, noise_video
 
-from vivit_jax import features, metrics, predict, restore, train
+from vivit_jax import features, metrics, predict, train, trained
 from vivit_jax.data.known.kind import shipped
 from vivit_jax.errors import InputError
 from vivit_jax.planning import videos
@@ -37,7 +37,7 @@ def test_published_weights_are_judged_where_only_held_out_videos_are(tmp_path):
         (tmp_path / f"Charades_v1_480/V{number:04d}.mp4").unlink()
     prepared = prepare(experiment(data=data, train={"steps": 0}), tmp_path / "run")
     assert len(prepared.sources.eval) == trees.HELD_OUT
-    assert prepared.evaluators[0].results == ("mean_average_precision",)
+    assert prepared.evaluators[0].results[0] == "mean_average_precision"
     with pytest.raises(InputError, match=r"None of the training videos .*train.steps=0"):
         prepare(experiment(data=data), tmp_path / "run")
 
@@ -68,5 +68,5 @@ def test_a_known_data_set_trains_and_is_judged_by_its_own_labels(name, tmp_path)
     expected = CLASSES.get(name) or (len(shipped(name)[0]),)
     assert tuple(map(len, label_maps)) == expected
     if name == "epic_kitchens_100":  # the features of a segment are of its span
-        spans = [video.span for video in features.own(restore.find(workdir))]
+        spans = [video.span for video in features.own(trained.find(workdir))]
         assert spans[3] == pytest.approx((0.3, 0.6))

@@ -22,7 +22,7 @@ def videos(tmp_path_factory):
     return [noise_video(folder / f"{i}.mp4", i) for i in range(TRAINED + HELD_OUT)]
 
 
-@pytest.fixture(scope="module", params=LABELS)
+@pytest.fixture(scope="module", params=["multi", pytest.param("heads", marks=pytest.mark.slow)])
 def run(request, videos, tmp_path_factory):
     """Returns the kind of labels, the workdir and the results of a run."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -39,10 +39,13 @@ def run(request, videos, tmp_path_factory):
 def test_results_are_named_by_the_kind_of_labels(run):
     kind, folder, results = run
     of_all = {"videos", "coverage", "seconds"}
-    of_head = ["top1", "top5", "precision", "recall", "f1"]
+    means = ["precision", "recall", "f1"]
+    accuracy = ["top1", "top1_low", "top1_high"]
+    of_head = [*accuracy, "top5", *means, "ece", "ece_scaled"]
+    micro = (f"{key}_micro" for key in means)
     expected = {
-        "multi": {"mean_average_precision", *of_all},
-        "heads": {"top1", *(f"{key}_head_{i}" for key in of_head for i in (0, 1)), *of_all},
+        "multi": {"mean_average_precision", *means, *micro, *of_all},
+        "heads": {*accuracy, *(f"{key}_head_{i}" for key in of_head for i in (0, 1)), *of_all},
     }
     assert set(results) == expected[kind]
     assert results["coverage"] == 1
@@ -99,8 +102,8 @@ def test_tables_name_every_label(run, videos):
 
 def test_several_heads_stand_apart_in_the_table_for_people():
     rows = {f"top_{i}": [{"label": name, "score": 0.5}] for i, name in enumerate(["cup", "cut"])}
-    expected = ["a.mp4", "  head 0", "  0.5000  cup", "  head 1", "  0.5000  cut"]
-    assert predict.table("a.mp4", rows).splitlines() == expected
+    expected = ["  head 0", "  0.5000  cup", "  head 1", "  0.5000  cut"]
+    assert predict.table({}, {"video": "a.mp4", **rows}).splitlines() == expected
 
 
 def table(file) -> list[list[str]]:

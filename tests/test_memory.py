@@ -8,7 +8,7 @@ import pytest
 import tiny
 from faults import runs as tiny_runs
 
-from vivit_jax import memory, run
+from vivit_jax import host_memory, memory, run
 from vivit_jax.errors import Fault, InputError
 
 
@@ -68,3 +68,16 @@ def test_what_can_never_fit_is_a_matter_of_what_was_given(prepared, monkeypatch)
     monkeypatch.setattr(memory, "room", lambda run: ("1 kB", 1000))
     with pytest.raises(InputError, match="there is: 1 kB"), memory.explained(prepared):
         raise MemoryError
+
+
+def test_a_step_that_takes_more_than_there_is_is_refused_before_it_is_begun(prepared, monkeypatch):
+    step = jax.jit(lambda x: jax.numpy.sort(x @ x.T)).lower(jax.ShapeDtypeStruct((999, 9), float))
+    compiled = step.compile()
+    memory.enough(prepared, compiled)
+    size = compiled.memory_analysis().temp_size_in_bytes * len(prepared.mesh.local_devices)
+    monkeypatch.setattr(
+        host_memory, "rooms", lambda: [host_memory.Room("of a crumb", 9 * size, size - 1)]
+    )
+    with pytest.raises(MemoryError, match=f"allocate {size} bytes; .* of a crumb") as error:
+        memory.enough(prepared, compiled)
+    assert memory.wanted(str(error.value)) == size

@@ -9,7 +9,9 @@ import optax
 import pytest
 
 from vivit_jax import config, recipe, sharding
+from vivit_jax.models.frame_models import FrameModel
 from vivit_jax.models.video_transformer import CHOICES
+from vivit_jax.objectives.classify import Classify
 from vivit_jax.train_step import init_state, train_step
 
 BATCH, FRAMES, SIDE, STEPS = 16, 8, 32, 5
@@ -108,16 +110,20 @@ def train(objective, sizes, accumulate):
 def compare(objective, attention, meshes, how):
     """Trains on one device, and on each mesh; `how` are pairs of scan and accumulate."""
     for scan, accumulate in how:  # each draws its own, but for every mesh the same
-        module = objective_of(objective, attention, scan)
-        losses, params = train(module, {}, accumulate)
-        for name, sizes in meshes.items():
-            found, moved = train(module, sizes, accumulate)
-            what = f"{name}, scan {scan}, accumulate {accumulate}"
-            np.testing.assert_allclose(found, losses, rtol=2e-5, err_msg=what)
-            for one, other in zip(jax.tree.leaves(moved), jax.tree.leaves(params), strict=True):
-                np.testing.assert_allclose(one, other, atol=2e-5, rtol=1e-4, err_msg=what)
+        compare_trained(objective_of(objective, attention, scan), meshes, accumulate)
 
 
+def compare_trained(module, meshes, accumulate):
+    losses, params = train(module, {}, accumulate)
+    for name, sizes in meshes.items():
+        found, moved = train(module, sizes, accumulate)
+        what = f"{module.encoder}, {name}, accumulate {accumulate}"
+        np.testing.assert_allclose(found, losses, rtol=2e-5, err_msg=what)
+        for one, other in zip(jax.tree.leaves(moved), jax.tree.leaves(params), strict=True):
+            np.testing.assert_allclose(one, other, atol=2e-5, rtol=1e-4, err_msg=what)
+
+
+@pytest.mark.slow
 def test_a_mesh_of_all_axes_changes_nothing():
     sizes = {"data": 1, "fsdp": 2, "sequence": 2, "tensor": 2}
     compare("masked_pixels", "joint", {"all": sizes}, [(False, 1)])
@@ -131,3 +137,14 @@ def test_no_mesh_changes_anything(objective, attention):
     if attention == "space_only" and objective != "classify":
         pytest.skip("it cannot be masked")
     compare(objective, attention, MESHES, [(False, 1), (True, 2)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("time", ["lstm", "gpt2"])
+@pytest.mark.parametrize("frame", ["resnet18", "vit"])
+def test_no_mesh_changes_a_frame_model(frame, time):
+    fields = {"size": "mu", "patch": 8, "width": 32 if frame == "vit" else 8, "heads": 4}
+    encoder = FrameModel(
+        frame=frame, time=time, **fields, time_depth=1, time_width=32, time_heads=4
+    )
+    compare_trained(Classify(encoder, (8,)), MESHES, 1)

@@ -40,6 +40,7 @@ def masked(data, **sections):
     return experiment(**{**MASKED, "data": data, **sections})
 
 
+@pytest.mark.slow
 def test_pretraining_reads_no_labels(workdir):
     assert [line["step"] for line in metrics.read_lines(workdir / metrics.METRICS)] == [1, 2]
     assert (workdir / "label_map.txt").read_text() == ""
@@ -64,6 +65,7 @@ def test_an_evaluator_that_needs_labels_refuses_by_name(data, tmp_path):
         train.run(given, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_without_labels_predicts_none(workdir):
     with pytest.raises(InputError, match="'masked_pixels', which predicts nothing of labels"):
         predict.load(workdir)

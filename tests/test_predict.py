@@ -66,7 +66,7 @@ def test_an_object_a_video_in_order_with_the_evaluations_scores(workdir, videos,
     broken, missing = workdir / "broken.mp4", workdir / "missing.mp4"
     broken.write_bytes(np.random.default_rng(0).bytes(3000))
     paths = [videos / identity for identity in evaluated["id"]]
-    given = [*paths[:2], broken, *paths[2:], videos, missing, paths[0]]
+    given = [*paths[:2], broken, *paths[2:], missing, paths[0]]
     done = run("--checkpoint", workdir, *given, "--json", "--top", 9)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
@@ -74,7 +74,7 @@ def test_an_object_a_video_in_order_with_the_evaluations_scores(workdir, videos,
     assert [one["video"] for one in found] == [str(path) for path in given]
 
     errors = {one["video"]: one.pop("error") for one in found if "error" in one}
-    causes = {str(broken): "unreadable", str(videos): "unreadable", str(missing): "missing"}
+    causes = {str(broken): "unreadable", str(missing): "missing"}
     assert {video: error["cause"] for video, error in errors.items()} == causes
     assert all(set(error) == {"cause", "message"} for error in errors.values())
 

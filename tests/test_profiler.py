@@ -52,6 +52,7 @@ def test_a_run_traces_the_chosen_steps_and_says_which_lines_they_slowed(videos, 
     assert [line["step"] for line in read_lines(tmp_path / METRICS)] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_leaves_the_trace_that_it_has(videos, tmp_path, monkeypatch):
     add = loop.StepLog.add
 

@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from vivit_jax import config, recipe, sharding
 from vivit_jax.errors import InputError
+from vivit_jax.models.frame_models import FrameModel
 from vivit_jax.models.video_transformer import CHOICES, VideoTransformer
 from vivit_jax.objectives.classify import Classify
 from vivit_jax.train_step import init_state
@@ -70,6 +71,9 @@ def test_every_rule_is_the_first_that_some_parameter_s_path_ends_in():
         module = recipe.build_objective(given, [["a", "b"]])
         shapes = recipe.param_shapes(module, given.data, [["a", "b"]])
         paths |= set(by_path(shapes))
+    frames = FrameModel(width=8, time_width=16)
+    clip = jnp.zeros((1, 2, 32, 32, 3))
+    paths |= set(by_path(jax.eval_shape(frames.init, jax.random.key(0), clip)))
     patterns = [pattern for pattern, _ in sharding.RULES]
     used = {next((p for p in patterns if re.search(f"(?:{p})$", path)), "") for path in paths}
     assert used == {*patterns, ""}

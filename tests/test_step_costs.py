@@ -112,6 +112,7 @@ def test_a_step_costs_what_runs(case):
     assert data.batch_size * costs.step == products(traced.jaxpr.jaxpr)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     [pytest.param(x, marks=() if x == "everything is learnt" else pytest.mark.slow) for x in CASES],

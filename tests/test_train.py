@@ -68,7 +68,9 @@ def straight(motions, tmp_path_factory):
     return workdir
 
 
-@pytest.mark.parametrize("stop", [3, 4], ids="stopped_at_step_{}".format)
+@pytest.mark.parametrize(
+    "stop", [3, pytest.param(4, marks=pytest.mark.slow)], ids="stopped_at_step_{}".format
+)
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     stop, straight, motions, tmp_path, monkeypatch
 ):
@@ -108,6 +110,7 @@ def test_a_run_writes_down_what_it_is_and_what_came_of_it(straight, motions):
         assert checkpoints.steps() == [2, 4, 6]
 
 
+@pytest.mark.slow
 def test_repeats_fill_a_batch_and_epochs_count_videos(motions, tmp_path):
     few = {"data": {"batch_size": 4}, "train": {"steps": -1, "epochs": 0.5, "evaluate": False}}
     with pytest.raises(InputError, match=r"batch_size / .* = 4: expected a multiple of 8"):
@@ -159,6 +162,7 @@ def test_other_classes_in_the_same_workdir_are_refused(straight, motions, tmp_pa
         train.run(experiment, straight)
 
 
+@pytest.mark.slow
 def test_an_update_that_is_skipped_is_counted_and_its_examples_named(
     motions, tmp_path, monkeypatch
 ):

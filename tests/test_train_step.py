@@ -202,6 +202,7 @@ def test_the_average_follows_the_parameters():
         np.testing.assert_allclose(a, b, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_teacher_is_the_average_of_the_encoder():
     objective = latent()
     batch = make_batch()
@@ -230,6 +231,7 @@ def test_an_average_s_decay_may_change_with_the_steps():
         np.testing.assert_allclose(a, b, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_masks_are_drawn_by_step_and_not_by_place():
     encoder = VideoTransformer(size="mu", tubelet=(2, 4, 4), pool="mean", positions="sincos_3d")
     objective = MaskedPixels(
@@ -247,6 +249,7 @@ def test_masks_are_drawn_by_step_and_not_by_place():
     assert loss(state) != loss(state.replace(step=jnp.array(1)))
 
 
+@pytest.mark.slow
 def test_augmentation_is_drawn_by_position_and_dropout_by_step():
     dropped = make_objective(dropout=0.5)
     augmented = make_objective()

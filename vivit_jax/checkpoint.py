@@ -10,9 +10,11 @@ process died has another name, and is cleared away at the next start.
 """
 
 import argparse
+import asyncio
 import contextlib
 import itertools
 import logging
+import os
 import pathlib
 import shutil
 import sys
@@ -25,6 +27,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
+from orbax.checkpoint.path import atomicity
 
 from vivit_jax import manifest, processes
 from vivit_jax.digest import digests
@@ -38,6 +41,30 @@ SET_ASIDE = "set_aside"
 _NAMED = 5  # arrays that a message about damage names
 _LATE = 60.0  # seconds for which a network disk may show a folder that was moved
 _talks = itertools.count()  # names of what processes tell each other
+
+
+class _OnDisk(atomicity.AtomicRenameTemporaryPath):
+    """How Orbax ends a save: here, all of it is on the disk before older steps are deleted.
+
+    Orbax flushes arrays, but not the text beside them, without which a power cut leaves nothing.
+    """
+
+    async def finalize(self) -> None:
+        """Gives the folder its name, and returns when that and all in it is on the disk."""
+        await super().finalize()
+        folder = pathlib.Path(self.get_final())
+        if folder.name.isdigit():  # a step, and not an item of one, which goes with it
+            await asyncio.to_thread(_flush, folder, *folder.rglob("*"), folder.parent)
+
+
+def _flush(*paths: pathlib.Path) -> None:
+    """Returns when files and folders are on the disk."""
+    for path in paths:
+        place = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(place)
+        finally:
+            os.close(place)
 
 
 def locate(folder: pathlib.Path) -> tuple[pathlib.Path, int | None]:
@@ -92,6 +119,7 @@ class Checkpoints:
                 # Which steps are saved is the loop's to say.
                 save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
                 lightweight_initialize=light,
+                temporary_path_class=_OnDisk,
             )
             handler = ocp.PyTreeCheckpointHandler()
             return ocp.CheckpointManager(self.folder, options=options, item_handlers=handler)

@@ -43,7 +43,8 @@ class Data:
       stride: source frames from one frame of the clip to the next, at the source's mean rate.
       fps: frames a second of the clip, in place of stride; 0 to use stride.
       sampling: "random" (a random window), "segments" (TSN: one random frame of each of T equal
-        segments) or "centre" (the middle window).
+        segments), "centre" (the middle window) or "key_frames" (one frame of each of T segments in
+        which as much changes, so that still stretches give few; a video is then decoded twice).
       short_videos: what follows the last frame: "loop" (the video again) or "hold" (that frame).
       frame_order: "forward"; "shuffled" and "repeated" (one frame of the clip, T times) are
         controls that prove what a model learns from time.
@@ -166,8 +167,8 @@ class Optim:
       spike_window: steps that this median is of.
       layer_decay: factor on the learning rate from each layer to the one below; 1 for none.
       freeze: parameters that stay as they are: regular expressions of whole paths, "!" before those
-        that are learnt after all, or a row of freeze.NAMED: "space" or "all_but_lora". Commas part
-        them on a command line, so none is within one.
+        that are learnt after all, or a row of freeze.NAMED: "space", "frames" or "all_but_lora".
+        Commas part them on a command line, so none is within one.
       accumulate: equal parts that a batch is run in, one after another, for one update.
       average: decay a step of the average of weights that evaluation uses; 0 for none.
       average_end: where that decay gets to, in a straight line; 0 for the same all along.
@@ -364,8 +365,9 @@ class Experiment:
       seed: of everything random.
       init_from: the workdir of another run, or its WORKDIR/checkpoints/STEP (its average of
         weights, where it keeps one; LoRA is folded in), or published weights as FAMILY:PATH
-        (pretrained/__init__.py lists them), whose encoder training starts from; empty to start
-        from random weights. Not read where the run's own workdir has a checkpoint.
+        (pretrained/__init__.py lists them), whose encoder training starts from; or several with
+        commas, each of which has what the others lack. Empty to start from random weights. Not
+        read where the run's own workdir has a checkpoint.
       init_time_from_space: with init_from of a model without attention over time, that of
         "factorised_self_attention" and "divided" starts as the one over space (with its norm)
         instead of anew.

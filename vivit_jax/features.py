@@ -35,13 +35,13 @@ from vivit_jax.data.folders import refuse_none, videos_below
 from vivit_jax.data.lists import read_list
 from vivit_jax.data.sources import Example, Listed, Stored
 from vivit_jax.errors import InputError
+from vivit_jax.files import replacing, write_csv
 from vivit_jax.metrics import Progress
-from vivit_jax.report import replacing, write_csv
-from vivit_jax.terminal import run, speak
+from vivit_jax.terminal import command_parser, run, speak
 
 if TYPE_CHECKING:  # JAX takes long to import, and --help needs none of it
     from vivit_jax.evals.frozen import FrozenEncoder
-    from vivit_jax.restore import Saved
+    from vivit_jax.trained import Saved
 
 INDEX, ABOUT = "index.csv", "features.json"
 HEADER = ("id", "file", "label", "split")
@@ -73,12 +73,7 @@ class Video(NamedTuple):
 
 def main() -> int:
     """Runs the command; returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vivit_jax.features",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser("vivit_jax.features", __doc__)
     parser.add_argument("videos", nargs="*", metavar="VIDEO", help="or a folder, or a list")
     parser.add_argument(
         "--checkpoint",
@@ -107,13 +102,13 @@ def extract(arguments: argparse.Namespace) -> int:
     agreement.agree_on_command({"argument": vars(arguments)})
     import jax
 
-    from vivit_jax import config, restore, sharding
+    from vivit_jax import config, sharding, trained
     from vivit_jax.evals.frozen import FrozenEncoder
     from vivit_jax.evals.split import Pass
 
     first_process = jax.process_index() == 0
     speak(first_process)
-    saved = restore.find(arguments.checkpoint)
+    saved = trained.find(arguments.checkpoint)
     data, probe = saved.experiment.data, saved.experiment.probe
     kind = arguments.kind or "summary"
     clips, crops = arguments.clips or probe.clips, arguments.crops or probe.crops
@@ -141,7 +136,7 @@ def extract(arguments: argparse.Namespace) -> int:
             parts = sharding.batch_parts(mesh)
             wanted = min(data.batch_size / (clips * crops), len(missing))
             at_once = math.ceil(wanted / parts) * parts
-            encoder, params = restore.read_encoder(saved, sharding.replicated(mesh))
+            encoder, params = trained.read_encoder(saved, sharding.replicated(mesh))
             data = dataclasses.replace(data, labels="single")  # none is read
             frozen = FrozenEncoder(encoder, Pass(data, mesh, **views, batch_size=at_once), kind)
             write(frozen, params, missing, out, first_process)
@@ -192,10 +187,15 @@ def listed(file: str, labels: str) -> list[Video]:
     """Returns the videos of a list, with or without labels; paths start at its folder.
 
     Raises:
-      InputError: it lists none, or has lines that do not parse.
+      InputError: it lists none, or has lines that do not parse, or parts of videos.
     """
     base, videos = os.path.dirname(file), []
     for row in read_list(file, labels, optional=True):
+        if row.span:
+            raise InputError(
+                f"{row.where}: seconds {row.span[0]:g} to {row.span[1]:g} of {row.path}: parts of "
+                "videos are for training; expected whole ones."
+            )
         path = os.path.normpath(os.path.join(base, row.path))
         videos.append(Video(path, path, "|".join(row.labels)))
     return videos

@@ -5,8 +5,10 @@ film. Small frames are enlarged by whole factors, so that a pixel stays a square
 """
 
 import fractions
+import io
 import pathlib
 from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 import av
 import av.filter
@@ -15,7 +17,7 @@ from av.video.stream import VideoStream
 from einops import rearrange
 from jaxtyping import UInt8
 
-from vivit_jax.report import replacing
+from vivit_jax.files import replacing
 
 FPS = 6  # frames a second of a film, slow enough to look at each
 _SIDE = 112  # pixels; frames at most half as high are enlarged
@@ -34,13 +36,44 @@ def write_panels(folder: pathlib.Path, name: str, panels: Panels) -> list[pathli
       name: of the files.
       panels: P clips of the same moments.
     """
-    panels = enlarge(panels)
     png, gif, mp4 = (folder / f"{name}.{kind}" for kind in ("png", "gif", "mp4"))
-    _encode(png, "image2pipe", "png", "rgb24", _frames(strip(panels)[None], "rgb24"))
-    film = side_by_side(panels)
+    write_strip(png, panels)
+    film = side_by_side(enlarge(panels))
     _encode(gif, "gif", "gif", "pal8", _paletted(film))
     _encode(mp4, "mp4", "libx264", "yuv420p", _frames(film, "yuv420p"), crf="16")
     return [png, gif]
+
+
+def write_film(
+    file: pathlib.Path, pictures: Iterable[UInt8[np.ndarray, "h w 3"]], fps: float
+) -> None:
+    """Writes an mp4 of pictures that come one after another; it appears when all have come.
+
+    Args:
+      file: which.
+      pictures: all of one size, whose sides are even.
+      fps: of them a second.
+    """
+    rate = fractions.Fraction(fps).limit_denominator(1000)
+    _encode(file, "mp4", "libx264", "yuv420p", _frames(pictures, "yuv420p", rate), rate, crf="16")
+
+
+def as_mp4(pictures: Iterable[UInt8[np.ndarray, "h w 3"]], fps: int, **options: str) -> bytes:
+    """Returns an mp4 of pictures.
+
+    Args:
+      pictures: all of one size, whose sides are even.
+      fps: of them a second.
+      options: of x264.
+    """
+    out, rate = io.BytesIO(), fractions.Fraction(fps)
+    _encode_to(out, "mp4", "libx264", "yuv420p", _frames(pictures, "yuv420p", rate), rate, options)
+    return out.getvalue()
+
+
+def write_strip(file: pathlib.Path, panels: Panels) -> None:
+    """Writes a PNG of clips, enlarged; see `strip`."""
+    _encode(file, "image2pipe", "png", "rgb24", _frames(strip(enlarge(panels))[None], "rgb24"))
 
 
 def enlarge(panels: Panels) -> Panels:
@@ -70,11 +103,15 @@ def _with_gaps(panels: Panels) -> Panels:
     return np.pad(panels, sides, constant_values=_WHITE)
 
 
-def _frames(film: UInt8[np.ndarray, "T h w 3"], pixels: str) -> Iterator[av.VideoFrame]:
-    """Yields the frames of a clip in a pixel format of FFmpeg's."""
+def _frames(
+    film: Iterable[UInt8[np.ndarray, "h w 3"]],
+    pixels: str,
+    fps: fractions.Fraction = fractions.Fraction(FPS),
+) -> Iterator[av.VideoFrame]:
+    """Yields pictures as frames in a pixel format of FFmpeg's."""
     for i, picture in enumerate(film):
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixels)
-        frame.pts, frame.time_base = i, fractions.Fraction(1, FPS)
+        frame.pts, frame.time_base = i, 1 / fps
         yield frame
 
 
@@ -107,15 +144,26 @@ def _encode(
     codec: str,
     pixels: str,
     frames: Iterable[av.VideoFrame],
+    fps: fractions.Fraction = fractions.Fraction(FPS),
     **options: str,
 ) -> None:
     """Writes frames to a file, which appears whole or not at all."""
-    with (
-        replacing(file) as new,
-        new.open("wb") as out,  # FFmpeg would read a % in a name as a pattern
-        av.open(out, "w", format=container) as made,
-    ):
-        stream = made.add_stream(codec, rate=FPS, options=options)
+    with replacing(file) as new, new.open("wb") as out:  # in a name FFmpeg reads % as a pattern
+        _encode_to(out, container, codec, pixels, frames, fps, options)
+
+
+def _encode_to(
+    out: BinaryIO,
+    container: str,
+    codec: str,
+    pixels: str,
+    frames: Iterable[av.VideoFrame],
+    fps: fractions.Fraction,
+    options: dict[str, str],
+) -> None:
+    """Writes frames to an open file."""
+    with av.open(out, "w", format=container) as made:
+        stream = made.add_stream(codec, rate=fps, options=options)
         assert isinstance(stream, VideoStream)
         stream.pix_fmt = pixels
         for i, frame in enumerate(frames):

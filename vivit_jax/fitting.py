@@ -6,6 +6,8 @@ the tables below, or is an error. Where the weights come from is transfer.py's.
 Learned positions are resized linearly in time, rows and columns, as pictures are: cells have their
 centres, the border goes on outside, and what shrinks is averaged; of an image model's, each slot
 has a copy. The class token's row stays. Kernels of one frame are inflated (models/inflate.py).
+Where differences of frames are appended to the colours (models/filters.py), a kernel of colours
+alone starts with zeros for them: the encoder does at first what it did.
 
 An image model's class token goes with its blocks to the space of a factorised encoder, for they
 were trained to read it out. ViViT's published code leaves a zero there.
@@ -29,8 +31,10 @@ Paths = Collection[str]
 SHAPING = (  # options of a model that decide which parameters it has
     *("name", "size", "width", "depth", "heads", "mlp_dim", "tubelet", "attention"),
     *("temporal_depth", "positions", "pool", "norm_summary", "key_bias"),
-    *("lora_rank", "lora_targets", "adapter"),
+    *("frame", "frame_norm", "patch", "time", "time_width", "time_depth", "time_heads"),
+    *("lora_rank", "lora_targets", "adapter", "difference"),
 )
+OF_FRAMES = {"frames", "tubelets"}  # parts that see pixels
 
 
 def has(paths: Paths, part: str) -> bool:
@@ -59,6 +63,11 @@ class Rule(NamedTuple):
 
 RENAMED = (  # of the source
     Rule(r"(encoder)/blocks/(.+)", r"\1/space/\2", lambda _, target: has(target, "space")),
+    Rule(
+        r"encoder/(tubelets|space)/(.+)",
+        r"encoder/frames/\1/\2",
+        lambda _, target: has(target, "frames"),
+    ),
     Rule(r"(.+/attention_(?:norm_)?)0(/.+)", r"\g<1>1\2", gains_time),
     Rule(
         r"(encoder/\w+)/position",
@@ -74,7 +83,17 @@ FRESH = (  # of the target
         "the source has no stack over time",
         lambda source, _: not has(source, "time"),
     ),
-    Rule(r"encoder/\w+/class_token", "the source has no class token"),
+    Rule(
+        r"encoder/frames/.+",
+        "the source has nothing that sees frames",
+        lambda source, _: not {part for path in source for part in path.split("/")} & OF_FRAMES,
+    ),
+    Rule(
+        r"encoder/embed/.+",
+        "frames and time have widths of their own",
+        lambda source, _: not has(source, "embed"),
+    ),
+    Rule(r"encoder/(\w+/)?\w+/class_token", "the source has no class token"),
     Rule(
         r"encoder/\w+/position_time",
         "the source has no positions of slots alone",
@@ -103,7 +122,7 @@ DROPPED = (  # of the source
         "the norm of the summary stands in its place",
         lambda _, target: has(target, "summary_norm"),
     ),
-    Rule(r"encoder/\w+/class_token", "this encoder has no class token"),
+    Rule(r"encoder/(\w+/)?\w+/class_token", "this encoder has no class token"),
 )
 
 
@@ -171,6 +190,10 @@ def fit(
         before, value = shapes[theirs[path]], source.params[theirs[path]]
         old, new = table_of(theirs[path], shapes, source.axes), table_of(path, target, axes)
         what = f"{before} to {shape}"
+        if widens(path, before, shape):
+            value = changed[path] = widened(value, source.model)
+            before = value.shape
+            account.append(("widened", path, f"{what}, zeros for the channels that it lacks"))
         if inflates(path, before, shape) and model["tubelet_init"] in INFLATIONS:
             how = model["tubelet_init"]
             changed[path] = np.asarray(INFLATIONS[how](jnp.asarray(value[0]), shape[0]))
@@ -178,6 +201,8 @@ def fit(
         elif not agree(before, old, shape, new):
             advice = inflation_advice(model) if inflates(path, before, shape) else ""
             faults.append(("", path, f"is {before} in the source, and {shape} here{advice}"))
+        elif path in changed:
+            continue
         elif path in copied:
             changed[path] = value
             account.append(("copied", path, "of the attention over space"))
@@ -229,6 +254,24 @@ def inflates(path: str, before: tuple[int, ...], shape: tuple[int, ...]) -> bool
     """Returns whether a kernel of one frame's patches is to become one of several frames'."""
     kernel = path.endswith("/tubelets/kernel")
     return kernel and before[0] == 1 < shape[0] and before[1:] == shape[1:]
+
+
+def widens(path: str, before: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Returns whether a kernel of three channels is to become one of six."""
+    return path.endswith("/tubelets/kernel") and (before[3], shape[3]) == (3, 6)
+
+
+def widened(
+    kernel: Float[np.ndarray, "f r c 3 D"], model: Mapping[str, Any]
+) -> Float[np.ndarray, "f r c 6 D"]:
+    """Returns a kernel for colours and differences, which sees what it saw.
+
+    Args:
+      kernel: of colours, or of differences alone.
+      model: the options of config.model that it was trained with.
+    """
+    parts = [kernel, np.zeros_like(kernel)]
+    return np.concatenate(parts[:: -1 if model.get("difference") == "only" else 1], axis=3)
 
 
 def inflation_advice(model: Mapping[str, Any]) -> str:

@@ -6,7 +6,8 @@ A pattern is a regular expression of a whole path, as in fitting.py: "encoder/sp
     ("encoder/.*", "!encoder/time/.*")     all of the encoder but its stack over time
     ("space",)                             a row of NAMED
 
-What is frozen has no gradient and no place in the optimiser's state; see train_step.py.
+What is frozen has no gradient and no place in the optimiser's state; see train_step.py. So it is
+with the statistics of a frozen batch norm, whatever the patterns are.
 """
 
 import difflib
@@ -18,9 +19,12 @@ from vivit_jax.errors import InputError
 NAMED = {
     # With the tubelets, as nothing below the stack over time is then differentiated at all.
     "space": ("encoder/(tubelets|space)/.*",),
+    # The model that sees each frame alone (models/frame_models.py).
+    "frames": ("encoder/frames/.*",),
     # What fine-tuning brings along is learnt as well: an adapter, the summary's norm, the head.
     "all_but_lora": (r"encoder/(?!adapter/|\w+/summary_norm/).*", r"!.*/lora_[ab]"),
 }
+NEVER_LEARNT = re.compile(r".*/running_(mean|var)")
 NEAR = 4  # paths that a message shows
 
 
@@ -42,6 +46,7 @@ def frozen_of(patterns: Sequence[str], paths: Collection[str]) -> frozenset[str]
                 found -= matched
             else:
                 found |= matched
+    found |= {path for path in paths if NEVER_LEARNT.fullmatch(path)}
     if patterns and len(found) == len(paths):
         raise InputError(
             f"config.optim.freeze = {tuple(patterns)} freezes all {len(paths)} parameters; "

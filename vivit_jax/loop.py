@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from vivit_jax import finite, processes, sanity
+from vivit_jax import finite, memory, processes, sanity
 from vivit_jax.checkpoint import Checkpoints
 from vivit_jax.clock import Clock
 from vivit_jax.errors import InputError
@@ -37,6 +37,7 @@ def loop(
     results: Results = {}
     with clock.phase("compile"):
         step_fn = compiled()
+    memory.enough(run, step_fn)
     with clock.phase("data_wait"):
         batch = batches.next(busy_with=(), clock=clock)
     processes.barrier(f"step after point {STOP.passed}", _COMPILING)

@@ -3,14 +3,13 @@
 import contextlib
 import errno
 import math
-import pathlib
 import re
-import resource
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 
+from vivit_jax import host_memory
 from vivit_jax.errors import Fault, InputError
 from vivit_jax.run import Run, batch_shapes
 from vivit_jax.trees import by_path, split
@@ -113,26 +112,36 @@ def wanted(message: str) -> float | None:
 def room(run: Run) -> tuple[str, float]:
     """Returns what memory there is, in words, and the bytes of a device; 0 where not known."""
     device = run.mesh.local_devices[0]
-    stats = device.memory_stats() or {}
+    stats, found = device.memory_stats() or {}, host_memory.rooms()
     limit = float(stats.get("bytes_limit", 0))
     parts = []
     if limit:
         used = in_units(stats.get("bytes_in_use", 0))
         parts.append(f"{in_units(limit)} of a {device.device_kind}, {used} in use")
-    with contextlib.suppress(OSError):
-        lines = pathlib.Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        of = {name: 1024 * int(rest.split()[0]) for name, rest in (x.split(":") for x in lines)}
-        parts.append(
-            f"{in_units(of['MemTotal'])} of this host, {in_units(of['MemAvailable'])} to be had"
-        )
-        if device.platform == "cpu":
-            limit = of["MemTotal"] / len(run.mesh.local_devices)
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if soft != resource.RLIM_INFINITY:
-        parts.append(f"{in_units(soft)} that this process is allowed (ulimit -v)")
-        if device.platform == "cpu":
-            limit = min(limit or math.inf, soft / len(run.mesh.local_devices))
+    elif device.platform == "cpu" and found:
+        limit = min(one.total for one in found) / len(run.mesh.local_devices)
+    parts += [f"{in_units(one.total)} {one.whose}, {in_units(one.left)} left" for one in found]
     return "; ".join(parts), limit
+
+
+def enough(run: Run, step: jax.stages.Compiled) -> None:
+    """Refuses a step on CPUs that would take more than there is.
+
+    There it would end the process by a signal, or the kernel would, without a word of why.
+
+    Raises:
+      MemoryError: it would.
+    """
+    stats = step.memory_analysis()
+    if run.mesh.local_devices[0].platform != "cpu" or stats is None:
+        return
+    size = stats.temp_size_in_bytes * len(run.mesh.local_devices)
+    for one in host_memory.rooms():
+        if size > one.left:
+            raise MemoryError(
+                f"a step would allocate {size} bytes; {in_units(one.left)} are left of the "
+                f"{in_units(one.total)} {one.whose}"
+            )
 
 
 def _told(run: Run, error: BaseException, size: Held, there: str) -> str:

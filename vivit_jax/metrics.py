@@ -22,6 +22,7 @@ from vivit_jax.host_tensorflow import host_tensorflow
 
 log = logging.getLogger(__name__)
 METRICS, RESULTS, SKIPPED = "metrics.jsonl", "results.jsonl", "skipped_updates.jsonl"
+ROLLBACKS = "rollbacks.jsonl"
 
 
 def read_lines(file: pathlib.Path) -> list[dict[str, Any]]:

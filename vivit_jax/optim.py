@@ -38,6 +38,7 @@ OPTIMIZERS: dict[str, Callable[[config.Optim], optax.GradientTransformation]] = 
     "sgd": lambda optim: optax.trace(optim.momentum, optim.nesterov),
 }
 NEVER_DECAYED = re.compile(r"(\w+_)?(bias|scale)|position\w*|\w+_tokens?")
+STACK = r"encoder/(?:frames/)?(\w+)/(block_\d+)/"
 CLOSING = ("norm", "summary_norm")  # after the last block of a stack
 
 
@@ -224,8 +225,8 @@ def layer_of(path: str, depth: int, temporal_depth: int = 0) -> int:
 
     Tubelets, positions and class token are layer 0, and block i of the first stack is layer i + 1,
     which its closing norm joins where a second stack follows. That one, "time", goes on counting;
-    its own positions and class token, and an adapter before it, join its first block, the first
-    layer that they feed. The rest (the last norm, the head, decoders and predictors) is the top:
+    its own positions and class token, and what lies between the two, join its first block, which
+    they feed. The rest (the last norm, the head, decoders and predictors) is the top:
     depth + temporal_depth + 1.
 
     Args:
@@ -234,12 +235,12 @@ def layer_of(path: str, depth: int, temporal_depth: int = 0) -> int:
       temporal_depth: blocks of "time".
     """
     top = depth + temporal_depth + 1
-    match path.split("/"):
+    match path.replace("encoder/frames/", "encoder/").split("/"):
         case ["encoder", "tubelets", *_]:
             return 0
         case ["encoder", "space", "norm", *_] if temporal_depth:
             return depth
-        case ["encoder", "adapter", *_]:
+        case ["encoder", "adapter" | "embed", *_]:
             return depth + 1
         case ["encoder", "blocks" | "space" | "time" as stack, name, *_] if name not in CLOSING:
             below = depth if stack == "time" else 0
@@ -256,7 +257,7 @@ def layer_scales(params: Any, layer_decay: float) -> Any:
       InputError: the encoder has no stack of blocks to count.
     """
     paths = by_path(params)
-    blocks = {m.groups() for p in paths if (m := re.match(r"encoder/(\w+)/(block_\d+)/", p))}
+    blocks = {m.groups() for p in paths if (m := re.match(STACK, p))}
     temporal_depth = sum(stack == "time" for stack, _ in blocks)
     depth = sum(stack in ("blocks", "space") for stack, _ in blocks)
     if not depth:

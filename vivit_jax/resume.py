@@ -20,8 +20,8 @@ from vivit_jax.checkpoint import Checkpoints
 from vivit_jax.clock import Clock
 from vivit_jax.data.sources import Source
 from vivit_jax.errors import Damaged, InputError, NotFinite
+from vivit_jax.metrics import ROLLBACKS
 from vivit_jax.run import Run
-from vivit_jax.sanity import ROLLBACKS
 from vivit_jax.train_step import TrainState
 
 log = logging.getLogger(__name__)

@@ -23,10 +23,9 @@ import jax
 from vivit_jax.agreement import agree
 from vivit_jax.checkpoint import Checkpoints
 from vivit_jax.errors import Fault, NotFinite
-from vivit_jax.metrics import SKIPPED, append, drop_after, read_lines
+from vivit_jax.metrics import ROLLBACKS, SKIPPED, append, drop_after, read_lines
 
 log = logging.getLogger(__name__)
-ROLLBACKS = "rollbacks.jsonl"
 NO_VIDEO, SPIKE, NOT_FINITE = "no video could be read", "spike", "not finite"  # why one is left out
 
 

@@ -35,8 +35,10 @@ RULES: tuple[Rule, ...] = (  # the first that a path ends in; axes of the array,
     (r"mlp_out/kernel", P("tensor", "fsdp")),  # [mlp_dim D]
     (r"zero_dense/kernel", P("fsdp", None)),  # [D D]
     (r"tubelets/kernel", P("fsdp")),  # [frames rows columns 3 D]
+    (r"conv(_\w+)?/kernel", P("fsdp")),  # [rows columns channels D]
+    (r"layer_\d+/(input/|hidden_)kernel", P("fsdp", None)),  # [D gates * D], an LSTM's or GRU's
     (r"head/kernel", P("fsdp", None)),  # [D K]
-    (r"(decoder|predictor)/(embed|out)/kernel", P("fsdp", None)),  # [D width], [width out]
+    (r"(embed|(decoder|predictor)/out)/kernel", P("fsdp", None)),  # [D width], [width out]
     (r"position(_space|_time)?", P("fsdp")),  # [1 N D]
 )  # everything else is small, and whole on every device
 

@@ -1,5 +1,6 @@
 """How a command speaks to the terminal, and how it ends."""
 
+import argparse
 import errno
 import logging
 import signal
@@ -26,6 +27,21 @@ def speak(first_process: bool) -> None:
     own.setLevel(logging.INFO if first_process else logging.WARNING)
     own.propagate = False
     absl_logging.set_verbosity(absl_logging.WARNING)
+
+
+def command_parser(module: str, about: str | None) -> argparse.ArgumentParser:
+    """Returns the parser of a command, without options.
+
+    Args:
+      module: such as "vivit_jax.predict".
+      about: its docstring.
+    """
+    return argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=about,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
 
 
 def run(main: Callable[[], int]) -> int:

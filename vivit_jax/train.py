@@ -28,9 +28,10 @@ from vivit_jax import (
     agreement,
     checks,
     config,
+    drawing,
+    files,
     memory,
     processes,
-    report,
     resume,
     sanity,
     sharding,
@@ -185,7 +186,7 @@ def train_on(
     kept = clock.kept(run.workdir, start, active=first_process)
     with kept if more else contextlib.nullcontext():
         if first_process:
-            with report.replacing(run.workdir / "config.json") as new:
+            with files.replacing(run.workdir / "config.json") as new:
                 new.write_text(config.to_json(given), encoding="utf-8")
         with Writer(run.workdir, start, active=first_process) as writer:
             if more:
@@ -203,7 +204,7 @@ def train_on(
         if first_process:
             records = [r for name in (METRICS, RESULTS) for r in read_lines(run.workdir / name)]
             with losing("curves.png"):
-                report.write_curves(run.workdir, records)
+                drawing.write_curves(run.workdir, records)
     times = read_lines(run.workdir / TIME) if first_process else []
     if times:
         log.info("%s", table(add_up(times)))

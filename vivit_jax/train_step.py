@@ -199,7 +199,7 @@ def train_step(
         average=averaged,
         history=state.history,
     )
-    after = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, state)
+    after = either(good, after, state)
     after = after.replace(step=state.step + 1, skipped=state.skipped + ~good, history=history)
     return after, StepInfo(
         metrics=metrics,
@@ -209,6 +209,11 @@ def train_step(
         losses=losses,
         finite=jnp.isfinite(losses),
     )
+
+
+def either(good: Bool[Array, ""], after: TrainState, before: TrainState) -> TrainState:
+    """Returns the state after an update where that was good, else the one before."""
+    return jax.tree.map(lambda new, old: jnp.where(good, new, old), after, before)
 
 
 def clip_keys(key: Key[Array, ""], position: UInt32[Array, " B"]) -> Key[Array, " B"]:

@@ -21,6 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from faults import runs
+from faults.running import workers_of
 
 from vivit_jax import metrics
 from vivit_jax.clock import TIME, add_up, table
@@ -42,16 +43,6 @@ def plant(folder: pathlib.Path) -> int:
 def resident(pid: int) -> int:
     """Returns the memory of a process in kB."""
     return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE // 1024
-
-
-def workers_of(pid: int) -> list[int]:
-    """Returns the decoding processes of a training process."""
-    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [
-        int(child)
-        for child in children
-        if b"vivit_jax.data.worker" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
 
 
 def slope(samples: list[tuple[int, int]]) -> float:

@@ -213,6 +213,7 @@ def test_content_without_files_is_checked_too(few):
     assert not list(few.glob("out/clean*"))
 
 
+@pytest.mark.slow
 def test_videos_that_are_records_are_checked_and_shown(few, tmp_path):
     (few / "videos/run/empty.mp4").unlink()
     shutil.copy(few / "videos/run/a.mp4", few / "videos/run/again.mp4")

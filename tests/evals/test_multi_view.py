@@ -18,6 +18,7 @@ from vivit_jax.data.pipeline import eval_batches, eval_views
 from vivit_jax.data.sources import Example, Listed, Sources
 from vivit_jax.errors import InputError
 from vivit_jax.evals.multi_view import Judged, MultiView
+from vivit_jax.measures import calibration
 
 NAMES = ("left", "right", "up, and away")
 VIDEOS, BAD = 5, 2
@@ -173,6 +174,13 @@ def test_what_is_written_agrees_with_the_results(source, params, scores, tmp_pat
     ]
     assert results["top1"] == np.trace(matrix) / VIDEOS
     assert results["top5"] == 1
+    assert 0 <= results["top1_low"] <= results["top1"] <= results["top1_high"] <= 1
+    assert results["top1_low"] < results["top1_high"]
+    assert results["ece"] == pytest.approx(calibration.expected_error(scores, labels), abs=1e-5)
+    mended = calibration.cross_scaled(scores, labels)
+    assert results["ece_scaled"] == pytest.approx(
+        calibration.expected_error(mended, labels), abs=1e-4
+    )
     header, *rows = table(folder / "classes.csv")
     assert [row[:2] for row in rows] == [
         [name, str(videos)] for name, videos in zip(NAMES, matrix.sum(axis=1), strict=True)

@@ -125,6 +125,7 @@ def test_panels_are_grey_exactly_where_nothing_is_seen_or_predicted(clips, optio
                 assert not predicted[b][box].any()
 
 
+@pytest.mark.slow
 def test_a_videos_mask_is_its_own():
     together = draw_each(OBJECTIVE, jnp.arange(6), (4, 4, 4))
     alone = draw_each(OBJECTIVE, jnp.array([4]), (4, 4, 4))

@@ -78,18 +78,22 @@ class Running:
 
     def workers(self) -> list[int]:
         """Returns its decoding processes."""
-        found = []
-        with contextlib.suppress(OSError):
-            pids = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-            for pid in pids.read_text().split():
-                with contextlib.suppress(OSError):
-                    if WORKER in pathlib.Path(f"/proc/{pid}/cmdline").read_text():
-                        found.append(int(pid))
-        return found
+        return workers_of(self.process.pid)
 
     def steps(self) -> int:
         """Returns the last step that it has logged."""
         return steps_done(self.workdir)
+
+
+def workers_of(pid: int) -> list[int]:
+    """Returns the decoding processes of a process."""
+    found = []
+    with contextlib.suppress(OSError):
+        for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with contextlib.suppress(OSError):
+                if WORKER in pathlib.Path(f"/proc/{child}/cmdline").read_text():
+                    found.append(int(child))
+    return found
 
 
 @contextlib.contextmanager

@@ -86,6 +86,7 @@ def assert_equal(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
+@pytest.mark.slow
 def test_one_batch_that_is_nan_is_left_out_and_its_video_named(trial, repeat, videos, tmp_path):
     with trial(6, "one video's loss, at step 3") as told:
         position = 2 * BATCH + 1

@@ -184,6 +184,7 @@ def test_a_second_signal_ends_a_run_at_once(trial, repeat, videos, tmp_path):
         assert one.seconds < 2
 
 
+@pytest.mark.slow
 def test_decoders_hear_no_signal_of_their_group(trial, videos, tmp_path):
     with trial(5, "SIGTERM to the group"), running(tmp_path / "run", videos, *LONG) as run:
         run.wait_until(at_step(3))

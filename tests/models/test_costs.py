@@ -114,15 +114,19 @@ def test_multiply_accumulates_are_the_published(name):
 
 
 def multiply_accumulates_traced(jaxpr) -> int:
-    """The sum over every matrix product of a traced program."""
+    """The sum over every matrix product and convolution of a traced program."""
     total = 0
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "dot_general":
             (contracted, _), _ = eqn.params["dimension_numbers"]
             depth = math.prod(eqn.invars[0].aval.shape[axis] for axis in contracted)
             total += math.prod(eqn.outvars[0].aval.shape) * depth
+        elif eqn.primitive.name == "conv_general_dilated":
+            kernel, outputs = eqn.invars[1].aval.shape, eqn.outvars[0].aval.shape
+            total += math.prod(kernel) * math.prod(outputs[:-1])  # channels come last
         inner = (getattr(p, "jaxpr", None) for p in eqn.params.values())
-        total += sum(multiply_accumulates_traced(j) for j in inner if j is not None)
+        times = eqn.params.get("length", 1) if eqn.primitive.name == "scan" else 1
+        total += times * sum(multiply_accumulates_traced(j) for j in inner if j is not None)
     return total
 
 

@@ -8,7 +8,7 @@ import pytest
 from peers import equal, logits
 from tiny import experiment, noise_video
 
-from vivit_jax import predict, pretrained, restore, terminal, train
+from vivit_jax import predict, pretrained, terminal, train, trained
 from vivit_jax.errors import InputError
 from vivit_jax.pretrained import __main__ as command
 from vivit_jax.trees import by_path
@@ -58,7 +58,7 @@ def shell(monkeypatch, name, main, *arguments):
 
 
 def arrays_of(source):
-    return restore.read_arrays(restore.find(str(source)))[0]
+    return trained.read_arrays(trained.find(str(source)))[0]
 
 
 def test_a_file_and_what_is_made_of_it_hold_the_run_s_average_bit_for_bit(workdir, file, brought):
@@ -71,7 +71,7 @@ def test_load_gives_the_logits_of_the_run(workdir, file):
     video = np.random.default_rng(0).integers(0, 256, (2, 4, 16, 16, 3), np.uint8)
     found = logits(*pretrained.load(f"safetensors:{file}"), video)
     assert found.shape == (2, 3)
-    own = logits(*restore.to_publish(restore.find(str(workdir))).build(), video)
+    own = logits(*trained.to_publish(trained.find(str(workdir))).build(), video)
     np.testing.assert_array_equal(found, own)
 
 

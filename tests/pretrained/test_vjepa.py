@@ -53,7 +53,9 @@ def masks(golden):
     return [Mask(*(jnp.asarray(golden[f"{x}_{i}"]) for x in ("visible", "masked"))) for i in (0, 1)]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(c, marks=[pytest.mark.slow] * (c[-1] == "b")) for c in CASES]
+)
 def test_tokens_predictions_and_loss_are_the_originals(name, read):
     found = read(name)
     with np.load(GOLDEN / f"{name}.npz") as file:

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from vivit_jax.files import replacing
 from vivit_jax.metrics import duration
-from vivit_jax.report import replacing
 
 log = logging.getLogger(__name__)
 

@@ -50,8 +50,8 @@ from vivit_jax.data.sources import Source, Sources, open_sources
 from vivit_jax.data.strips import strip
 from vivit_jax.data.survey import Survey, readable
 from vivit_jax.errors import InputError
+from vivit_jax.files import replacing
 from vivit_jax.metrics import as_line, duration
-from vivit_jax.report import replacing
 from vivit_jax.terminal import run, speak
 
 log = logging.getLogger(__name__)

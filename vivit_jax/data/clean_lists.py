@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from vivit_jax import config
-from vivit_jax.report import replacing
+from vivit_jax.files import replacing
 
 
 class Entry(NamedTuple):

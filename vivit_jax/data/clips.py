@@ -7,15 +7,17 @@ away from the middle between two frames, where the nearest would be decided by r
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
 from vivit_jax.errors import InputError
 
-TRAINING_KINDS = ("random", "centre", "segments")
+TRAINING_KINDS = ("random", "centre", "segments", "key_frames")
 KINDS = (*TRAINING_KINDS, "views", "segment_views")
 NEARER = 1e-6  # seconds: of two frames equally near the earlier is shown, whatever the rounding
 _TINY = 1e-6  # of a source frame: what float rounding may move a moment by
+_STILL = 0.002  # change that a frame counts for which shows nothing new, of [0, 1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +30,9 @@ class Sampling:
       fps: moments a second, in place of stride; 0 to use stride.
       kind: "random" (a window anywhere), "centre" (the middle window), "segments" (TSN: one
         random frame of each of T equal segments), "views" (`views` windows evenly spaced from
-        the first to the last that fit) or "segment_views" (`views` fixed points of each segment).
-      views: clips of a video; read by the two last kinds.
+        the first to the last that fit), "segment_views" (`views` fixed points of each segment) or
+        "key_frames" (`views` fixed points of each of T segments in which as much changes).
+      views: clips of a video; read by the three last kinds.
       short_videos: what follows the last frame where a window does not fit: "loop" (the video
         from its beginning) or "hold" (the last frame).
       frame_order: "forward", "shuffled" (a random order) or "repeated" (one moment, T times).
@@ -64,11 +67,49 @@ class Sampling:
     @property
     def clips(self) -> int:
         """Clips that one video gives."""
-        return self.views if self.kind in ("views", "segment_views") else 1
+        return self.views if self.kind in ("views", "segment_views", "key_frames") else 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """One clip of moments that are given, in place of a Sampling.
+
+    Attributes:
+      seconds: from the first frame; what is after the last shows that.
+    """
+
+    seconds: tuple[float, ...]
+
+    @property
+    def frames(self) -> int:
+        """How many there are."""
+        return len(self.seconds)
+
+    @property
+    def clips(self) -> int:
+        """Clips that one video gives."""
+        return 1
+
+
+class Movement(NamedTuple):
+    """What changes in a video.
+
+    Attributes:
+      seconds: presentation times of some frames, rising.
+      change: of each to the one before, of [0, 1]; the first's is 0.
+    """
+
+    seconds: np.ndarray
+    change: np.ndarray
 
 
 def clip_times(
-    sampling: Sampling, begin: float, end: float, fps: float, rng: np.random.Generator
+    sampling: Sampling | Moments,
+    begin: float,
+    end: float,
+    fps: float,
+    rng: np.random.Generator,
+    movement: Movement | None = None,
 ) -> np.ndarray:
     """Returns the moments of every clip of a video: float64 [clips, T], seconds.
 
@@ -78,10 +119,16 @@ def clip_times(
       end: when the last frame has been shown, seconds.
       fps: the video's mean rate, frames a second.
       rng: draws the window, the segments' frames and the control orders, in this order.
+      movement: between begin and end; read by "key_frames".
     """
+    if isinstance(sampling, Moments):
+        return np.minimum(begin + np.array([sampling.seconds]), max(begin, end - 1 / fps))
     count = max(1, round((end - begin) * fps))
     if sampling.kind in ("segments", "segment_views"):
         places = _segments(sampling, count, rng)
+    elif sampling.kind == "key_frames":
+        assert movement is not None
+        places = _key_frames(sampling, count, (movement.seconds - begin) * fps, movement.change)
     else:
         places = _windows(sampling, count, fps, rng)
     if sampling.frame_order == "shuffled":
@@ -115,3 +162,30 @@ def _segments(sampling: Sampling, count: int, rng: np.random.Generator) -> np.nd
         inside = (np.arange(sampling.views)[:, None] + 0.5) / sampling.views
     places = (np.arange(sampling.frames) + inside) * (count / sampling.frames)
     return np.minimum(np.floor(places + _TINY), count - 1)
+
+
+def _key_frames(
+    sampling: Sampling, count: int, shown: np.ndarray, change: np.ndarray
+) -> np.ndarray:
+    """Returns one frame of each of T segments in which as much changes: float64 [clips, T].
+
+    So still stretches give few frames. No frame is shown twice where there are enough, also where
+    a cut is as much of a change as several segments.
+
+    Args:
+      sampling: how many.
+      count: frames that there are.
+      shown: places of frames, rising.
+      change: of each to the one before.
+    """
+    total = np.cumsum(change + _STILL)
+    inside = (np.arange(sampling.views)[:, None] + 0.5) / sampling.views
+    shares = (np.arange(sampling.frames) + inside) / sampling.frames
+    places = np.interp(total[0] + shares * (total[-1] - total[0]), total, shown)
+    places = np.clip(np.round(places), 0, count - 1)
+    room = count - sampling.frames
+    if room < 0:
+        return places
+    order = np.arange(sampling.frames)
+    ahead = np.minimum(np.maximum.accumulate(places - order, axis=1), room)
+    return ahead + order

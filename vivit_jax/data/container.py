@@ -14,7 +14,7 @@ import os
 import pathlib
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import av
@@ -75,9 +75,21 @@ class Movie:
       seekable: whether keyframes are believed to be where the file says.
     """
 
-    def __init__(self, container: av.container.InputContainer, file: BinaryIO):
+    def __init__(
+        self,
+        container: av.container.InputContainer,
+        file: BinaryIO | None,
+        codecs: Collection[str] = CODECS,
+    ):
+        """Takes the picture stream of a container, and no other.
+
+        Args:
+          container: as FFmpeg has opened it.
+          file: what it reads; None for a stream, which promises no bytes.
+          codecs: that are let in.
+        """
         self.container, self._file = container, file
-        self.stream = _picture_stream(container)
+        self.stream = _picture_stream(container, codecs)
         self.codec = self.stream.codec_context
         self.tick = float(self.stream.time_base or 0)
         self.seekable = True
@@ -108,6 +120,8 @@ class Movie:
         Raises:
           DecodeError: some are not.
         """
+        if self._file is None:
+            return
         lost, promised = lost_bytes(self._file, self.stream.index_entries)
         if lost:
             message = f"{promised - lost:,} of {promised:,} bytes are there"
@@ -241,7 +255,7 @@ def open_file(video: str | bytes | pathlib.Path):
         raise DecodeError("unreadable", f"cannot be opened: {error}") from error
 
 
-def _picture_stream(container: av.container.InputContainer):
+def _picture_stream(container: av.container.InputContainer, codecs: Collection[str]):
     """Returns the first stream of moving pictures: cover art is not one."""
     streams = [
         stream
@@ -253,7 +267,7 @@ def _picture_stream(container: av.container.InputContainer):
     stream = streams[0]
     codec = stream.codec_context
     name = codec.codec.canonical_name if codec else "unknown"
-    if name not in CODECS:
+    if name not in codecs:
         raise DecodeError("codec", f"codec {name} is not read")
     if codec.width * codec.height > MAX_PIXELS:
         raise DecodeError("too_large", f"{codec.width}x{codec.height} pixels a frame")

@@ -9,26 +9,73 @@ out; where not even those are in order of time, frames are counted at the mean r
 """
 
 import bisect
+import contextlib
 import itertools
 import math
 import pathlib
 from collections.abc import Container, Iterable, Iterator
+from typing import NamedTuple
 
 import av.error
 import numpy as np
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
-from vivit_jax.data.clips import NEARER, Sampling, clip_times
+from vivit_jax.data.changes import movement
+from vivit_jax.data.clips import NEARER, Moments, Sampling, clip_times
 from vivit_jax.data.container import READ_AHEAD, DecodeError, Movie, complaints, open_movie
 from vivit_jax.data.geometry import Box, Geometry, choose_boxes
 from vivit_jax.data.scale import Scaler, quarter_turns
 
-__all__ = ["DecodeError", "Distrusted", "decode_packets", "part_of", "read_views"]
+__all__ = ["DecodeError", "Distrusted", "decode_packets", "measure", "part_of", "read_views"]
 
 
 class Distrusted(Exception):
     """The packets' or frames' time stamps do not tell which frame is shown when."""
+
+
+class Extent(NamedTuple):
+    """What of a video can be shown.
+
+    Attributes:
+      seconds: from the first frame until the last has been shown.
+      fps: mean frame rate.
+      height: of the coded picture, pixels.
+      width: likewise.
+      lost: what the file promises and does not have, in words; "" where all is there.
+    """
+
+    seconds: float
+    fps: float
+    height: int
+    width: int
+    lost: str = ""
+
+
+def measure(video: str | bytes | pathlib.Path) -> Extent:
+    """Returns what of a video can be shown; decodes nothing.
+
+    Raises:
+      DecodeError: nothing can.
+    """
+    with open_movie(video) as movie:
+        lost, end = "", movie.end
+        try:
+            movie.refuse_cut()
+        except DecodeError as cut:
+            lost = cut.message
+        if lost or not movie.end_is_own or end is None:
+            end = _last_shown(movie, _as_many_as_there_are(movie))
+        if end <= movie.begin:
+            raise DecodeError("empty", "no picture in the file")
+        seconds = end - movie.begin
+        return Extent(seconds, movie.fps, movie.codec.height, movie.codec.width, lost)
+
+
+def _as_many_as_there_are(movie: Movie) -> Iterator[Packet]:
+    """Yields packets up to where the file cannot be read any further."""
+    with contextlib.suppress(av.error.FFmpegError):
+        yield from movie.packets(movie.begin)
 
 
 class _EndsAt(Exception):
@@ -41,7 +88,7 @@ class _EndsAt(Exception):
 
 def read_views(
     video: str | bytes | pathlib.Path,
-    sampling: Sampling,
+    sampling: Sampling | Moments,
     geometry: Geometry,
     key: tuple[int, ...],
     span: tuple[float, float] | None = None,
@@ -63,7 +110,8 @@ def read_views(
     method, end = 0, None
     for _ in range(_ATTEMPTS):
         with complaints() as said, open_movie(video, probe=method > 0) as movie:
-            movie.refuse_cut()
+            if not isinstance(sampling, Moments):  # who names them has measured what is there
+                movie.refuse_cut()
             opened = len(said)
             if movie.stamps_are_invented:
                 method = len(_METHODS) - 1
@@ -71,7 +119,10 @@ def read_views(
             try:
                 end = end or movie.end or _measured_end(movie)
                 rng = np.random.default_rng((*key, 0))
-                times = clip_times(sampling, *part_of(movie, end, span), movie.fps, rng)
+                part, moved = part_of(movie, end, span), None
+                if isinstance(sampling, Sampling) and sampling.kind == "key_frames":
+                    moved = movement(video, *part)
+                times = clip_times(sampling, *part, movie.fps, rng, moved)
                 canvas = _Canvas(times, geometry, np.random.default_rng((*key, 1)), movie, out)
                 _METHODS[method](movie, canvas)
                 if damage := movie.said_by_reader(said[opened:]):
@@ -143,14 +194,21 @@ class _Canvas:
         return self.pixels.reshape(-1, *self.pixels.shape[2:])
 
     def _choose_boxes(self, frame: VideoFrame) -> list[Box]:
-        """Returns the boxes in shares of the upright picture, so that any frame size will do."""
-        height, width = frame.height, frame.width * self._movie.pixel_width
-        if quarter_turns(frame) % 2:
-            height, width = width, height
-        return [
-            Box(box.top / height, box.left / width, box.height / height, box.width / width)
-            for box in choose_boxes(self._geometry, height, width, self._rng)
-        ]
+        """Returns what is cut out of every frame."""
+        return boxes_of(frame, self._geometry, self._movie.pixel_width, self._rng)
+
+
+def boxes_of(
+    frame: VideoFrame, geometry: Geometry, pixel_width: float, rng: np.random.Generator
+) -> list[Box]:
+    """Returns the boxes in shares of the upright picture, so that any frame size will do."""
+    height, width = frame.height, frame.width * pixel_width
+    if quarter_turns(frame) % 2:
+        height, width = width, height
+    return [
+        Box(box.top / height, box.left / width, box.height / height, box.width / width)
+        for box in choose_boxes(geometry, height, width, rng)
+    ]
 
 
 def _by_packets(movie: Movie, canvas: _Canvas) -> None:

@@ -10,8 +10,9 @@ import contextlib
 import fractions
 import io
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 import av
 import av.error
@@ -20,12 +21,14 @@ from av.packet import Packet
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
-from vivit_jax.data.container import DecodeError, Movie, complaints, open_movie
+from vivit_jax.data.container import Complaint, DecodeError, Movie, complaints, open_movie
 from vivit_jax.data.decode import Distrusted, decode_packets, part_of
 from vivit_jax.data.digests import verified
 from vivit_jax.data.record_format import NANO, Form
 from vivit_jax.data.scale import quarter_turns
 
+T = TypeVar("T")
+COUNTED = 2  # the try at which a video's frames are counted, whatever their time stamps
 _TINY = 1e-6  # seconds
 _TRANSPOSE = {1: "transpose=cclock", 2: "hflip,vflip", 3: "transpose=clock"}  # by quarter turns
 _UNSPECIFIED_MATRIX = 2
@@ -64,19 +67,37 @@ def encode(
     Raises:
       DecodeError: it cannot be read to its end.
     """
-    content = verified(video, digest)
     make = JpegSink if form.kind == "jpeg" else VideoSink
-    for attempt in range(3):
-        with complaints() as said, open_movie(content, probe=attempt > 0) as movie:
-            movie.refuse_cut()
-            opened = len(said)
-            movie.seekable = False  # everything is read, so nothing is sought
-            counted = attempt == 2 or movie.stamps_are_invented
+
+    def made(movie: Movie, said: Sequence[Complaint], attempt: int) -> dict[str, Any]:
+        movie.refuse_cut()
+        opened = len(said)
+        movie.seekable = False  # everything is read, so nothing is sought
+        counted = attempt == COUNTED or movie.stamps_are_invented
+        record = _read(movie, span, counted, lambda movie: make(form, movie))
+        if damage := movie.said_by_reader(said[opened:]):
+            raise DecodeError("corrupt", damage[0])
+        return record
+
+    return tried(verified(video, digest), made)
+
+
+def tried(
+    video: str | bytes | pathlib.Path, made: Callable[[Movie, Sequence[Complaint], int], T]
+) -> T:
+    """Returns what is made of a video: at the first try, or probed, or by counting its frames.
+
+    Args:
+      video: a path, or a file's content.
+      made: from the open video, what FFmpeg says of it, and the number of the try, up to COUNTED.
+
+    Raises:
+      DecodeError: nothing can be made of it.
+    """
+    for attempt in range(COUNTED + 1):
+        with complaints() as said, open_movie(video, probe=attempt > 0) as movie:
             try:
-                record = _read(movie, span, counted, lambda movie: make(form, movie))
-                if damage := movie.said_by_reader(said[opened:]):
-                    raise DecodeError("corrupt", damage[0])
-                return record
+                return made(movie, said, attempt)
             except Distrusted:
                 continue
             except MemoryError:  # FFmpeg's is one of its errors, too

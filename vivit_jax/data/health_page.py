@@ -1,7 +1,6 @@
 """The doctor's report as one HTML page: no other file, no network, no script."""
 
 import base64
-import html
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vivit_jax.data.findings import CAUSES, Finding
+from vivit_jax.text import escaped, shown
 
 _BARS = 24  # of a histogram
 _CLASSES = 400  # most rows of the table of classes
@@ -66,8 +66,8 @@ class Health(NamedTuple):
 
 def render(health: Health) -> str:
     """Returns the page."""
-    title = html.escape(_shown(health.title))
-    summary = "".join(f"<p>{html.escape(_shown(line))}</p>" for line in health.summary)
+    title = escaped(health.title)
+    summary = "".join(f"<p>{escaped(line)}</p>" for line in health.summary)
     figures = "".join(
         _histogram(values, caption)
         for values, caption in (
@@ -91,7 +91,7 @@ def _causes(health: Health) -> str:
         return '<p class="good">Nothing.</p>'
     lines = [
         f'<tr><td class="{kind}">{cause}</td><td class="n">{health.counts[cause]}</td>'
-        f"<td>{kind}</td><td>{html.escape(CAUSES[cause].meaning)}</td></tr>"
+        f"<td>{kind}</td><td>{escaped(CAUSES[cause].meaning)}</td></tr>"
         for cause in CAUSES
         if cause in health.counts
         for kind in ("bad" if cause in health.bad else "warning",)
@@ -145,7 +145,7 @@ def _number(value: float) -> str:
 
 def _balance(classes: Mapping[str, Counter[str]]) -> str:
     """Returns the table of classes: videos of each in each split."""
-    names = sorted(set().union(*classes.values()), key=_shown)
+    names = sorted(set().union(*classes.values()), key=shown)
     if not names:
         return ""
     largest = max(max(counts.values(), default=1) for counts in classes.values())
@@ -157,8 +157,8 @@ def _balance(classes: Mapping[str, Counter[str]]) -> str:
             f'fill="#2b6cb0"/></svg></td>'
             for counts in classes.values()
         )
-        lines.append(f"<tr><td>{html.escape(_shown(name))}</td>{cells}</tr>")
-    head = "".join(f'<th class="n">{html.escape(split)}</th><th></th>' for split in classes)
+        lines.append(f"<tr><td>{escaped(name)}</td>{cells}</tr>")
+    head = "".join(f'<th class="n">{escaped(split)}</th><th></th>' for split in classes)
     more = len(names) - _CLASSES
     note = f"<p>... and {more} classes more.</p>" if more > 0 else ""
     return f"<h2>Classes</h2><table><tr><th>class</th>{head}</tr>{''.join(lines)}</table>{note}"
@@ -172,23 +172,18 @@ def _videos(health: Health) -> str:
     lines = []
     for row in rows[:_ROWS]:
         found = "<br>".join(
-            f'<span class="{kind}">{finding.cause}</span> {html.escape(_shown(finding.found))}'
+            f'<span class="{kind}">{finding.cause}</span> {escaped(finding.found)}'
             for finding in row.findings
             for kind in ("bad" if finding.cause in health.bad else "warning",)
         )
         data = base64.b64encode(row.strip).decode()
         picture = f'<img alt="" src="data:image/jpeg;base64,{data}">' if data else ""
-        labels = html.escape(_shown(", ".join(row.labels)))
+        labels = escaped(", ".join(row.labels))
         lines.append(
-            f"<tr><td>{picture}</td><td><code>{html.escape(_shown(row.id))}</code>"
-            f'<span class="dim">{html.escape(row.split)} {labels}</span></td><td>{found}</td></tr>'
+            f"<tr><td>{picture}</td><td><code>{escaped(row.id)}</code>"
+            f'<span class="dim">{escaped(row.split)} {labels}</span></td><td>{found}</td></tr>'
         )
     more = len(rows) - _ROWS
     note = f"<p>... and {more} videos more.</p>" if more > 0 else ""
     head = "<tr><th>from first to last frame</th><th>video</th><th>found</th></tr>"
     return f"<h2>Videos</h2><table>{head}{''.join(lines)}</table>{note}"
-
-
-def _shown(text: str) -> str:
-    """Returns a name that need not be text as text."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -13,6 +13,9 @@ import pathlib
 import resource
 from collections.abc import Mapping
 
+import vivit_jax
+
+PACKAGE_ROOT = pathlib.Path(vivit_jax.__file__).parents[1]  # where it is imported from
 MEMORY = 4_000_000_000  # bytes for a video; docs/data.md says what that is enough for
 _ENDED_FIRST = "500"  # of -1000 to 1000, where memory runs out
 _KEPT = frozenset(

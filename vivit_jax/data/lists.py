@@ -3,7 +3,8 @@
 The separator is whatever follows the video's extension on most lines: a tab, a comma (quotes are
 understood) or a space; so paths and class names may hold spaces. A byte order mark, any line
 ending, blank lines and a header line are understood. Every line that is not is an error. Where no
-labels are wanted, a line may be a path alone.
+labels are wanted, a line may be a path alone. A path may name a part of its video, by seconds from
+its first frame, as `long.mp4#t=12.5,20` (W3C Media Fragments URI 1.0).
 """
 
 import csv
@@ -20,9 +21,12 @@ VIDEO_EXTENSIONS = frozenset(
     + (".3g2", ".flv", ".wmv", ".asf")
 )
 _EXTENSION = "(?:" + "|".join(re.escape(extension) for extension in VIDEO_EXTENSIONS) + ")"
-_SEPARATOR = re.compile(_EXTENSION + r'"?[ ]*([\t, ])', re.IGNORECASE)
-_PATH_ALONE = re.compile(r'"?(.*' + _EXTENSION + r')"?', re.IGNORECASE)
-_SPACED = re.compile(r"(.*" + _EXTENSION + r")[ ]+(.*)", re.IGNORECASE)
+_SECONDS = r"\d+(?:\.\d*)?"
+_PART = f"(?:#t={_SECONDS},{_SECONDS})?"
+_SEPARATOR = re.compile(_EXTENSION + _PART + r'"?[ ]*([\t, ])', re.IGNORECASE)
+_PATH_ALONE = re.compile(r'"?(.*' + _EXTENSION + _PART + r')"?', re.IGNORECASE)
+_SPACED = re.compile(r"(.*" + _EXTENSION + _PART + r")[ ]+(.*)", re.IGNORECASE)
+_SPAN = re.compile(f"(.*)#t=({_SECONDS}),({_SECONDS})")
 _HEADERS = (
     *("path", "paths", "file", "files", "filename", "file_name", "filepath", "file_path", "id"),
     *("video", "videos", "video_name", "video_path", "video_id", "name", "clip"),
@@ -38,6 +42,7 @@ class Row:
     line: int
     path: str
     labels: tuple[str, ...]
+    span: tuple[float, float] | None = None  # seconds of the video; None for all
 
     @property
     def where(self) -> str:
@@ -88,7 +93,10 @@ def read_list(path: str, kind: str, optional: bool = False) -> list[Row]:
         fault = _fault(fields, "none" if alone else kind)
         if fault:
             faults.append(f"{path}, line {number}: {fault}: {line!r}")
-        rows.append(Row(path, number, fields[0], () if kind == "none" else tuple(fields[1:])))
+        video, span = apart(fields[0])
+        if span and not span[0] < span[1]:
+            faults.append(f"{path}, line {number}: it ends before it begins: {line!r}")
+        rows.append(Row(path, number, video, () if kind == "none" else tuple(fields[1:]), span))
     refuse(
         faults,
         len(rows),
@@ -102,6 +110,17 @@ def read_list(path: str, kind: str, optional: bool = False) -> list[Row]:
     if not rows:
         raise InputError(f"{path} lists no video; expected `path label` a line.")
     return rows
+
+
+def apart(path: str) -> tuple[str, tuple[float, float] | None]:
+    """Returns the path of a video, and the seconds of it that a path names; None for all."""
+    match = _SPAN.fullmatch(path)
+    return (match[1], (float(match[2]), float(match[3]))) if match else (path, None)
+
+
+def part(path: str, begin: float, end: float) -> str:
+    """Returns a path that names some seconds of a video, to the millisecond."""
+    return f"{path}#t={begin:.3f},{end:.3f}"
 
 
 def read_excluded(path: str) -> frozenset[str]:

@@ -109,7 +109,8 @@ def eval_views(
       crops: crops of a clip: 1 or 3.
       resize: short side before the crop, pixels; 0 means data.image_size.
     """
-    kind = "segment_views" if data.sampling == "segments" else "views"
+    over_all = {"segments": "segment_views", "key_frames": "key_frames"}
+    kind = over_all.get(data.sampling, "views")
     geometry = Geometry(size=data.image_size, resize=resize, test_crops=crops)
     return _sampling(data, kind, clips), geometry
 

@@ -22,6 +22,7 @@ from vivit_jax.data.geometry import Geometry
 from vivit_jax.data.pool import DecodeFailure, DecodePool, Reading, cores
 from vivit_jax.data.sources import Example, content_of
 from vivit_jax.data.worker import Task
+from vivit_jax.errors import InputError
 from vivit_jax.host_tensorflow import host_tensorflow
 
 COSTLY = ("crashed", "timeout", "memory")  # what a video can do to the process that reads it
@@ -75,6 +76,12 @@ def open_pixels(
     """
     workers = data.workers or cores()
     if kind == "jpeg":
+        if views[0].kind == "key_frames":
+            raise InputError(
+                "data.sampling = 'key_frames' looks at a whole video first, and these are stored "
+                "as frames that are not decoded until they are chosen: use the video files, or "
+                "'segments'."
+            )
         yield InGraph(views, shape, workers)
         return
     memory = int(data.worker_memory * 1e9)

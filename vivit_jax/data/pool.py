@@ -10,7 +10,6 @@ import contextlib
 import math
 import mmap
 import os
-import pathlib
 import queue
 import signal
 import subprocess
@@ -24,13 +23,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import vivit_jax
 from vivit_jax.data import container, limits, worker
 from vivit_jax.errors import InputError
 
 _START_SECONDS = 60.0
 _END_SECONDS = 5.0  # after which one that waits for a dead disk is left to itself
-_PACKAGE_ROOT = pathlib.Path(vivit_jax.__file__).parents[1]
 _OPEN: "set[DecodePool]" = set()  # of this process
 
 
@@ -211,7 +208,7 @@ class _Worker:
                     pass_fds=fds,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,  # a command's output is the command's own
-                    env=limits.environment(os.environ, str(_PACKAGE_ROOT)),
+                    env=limits.environment(os.environ, str(limits.PACKAGE_ROOT)),
                 )
 
     def answer(self, task: worker.Task | worker.Call) -> tuple[worker.Reply, _Pixels | None]:

@@ -29,7 +29,7 @@ from vivit_jax.data.folders import (
     why_not,
 )
 from vivit_jax.data.labels import index_labels
-from vivit_jax.data.lists import Row, read_excluded, read_list, refuse
+from vivit_jax.data.lists import Row, apart, part, read_excluded, read_list, refuse
 from vivit_jax.errors import InputError
 from vivit_jax.options import choose
 
@@ -167,6 +167,7 @@ class _Found:
     labels: tuple[str, ...]
     where: str  # for messages
     base: str = ""  # what links may not leave; of listed videos
+    span: tuple[float, float] | None = None
 
 
 def open_sources(data: config.Data, doubtful: bool = False) -> Sources:
@@ -205,7 +206,7 @@ def open_sources(data: config.Data, doubtful: bool = False) -> Sources:
             numbers=bool(data.train_list),
         )
     examples = [
-        Example(item.id, item.path, label if data.labels != "single" else label[0])
+        Example(item.id, item.path, label if data.labels != "single" else label[0], item.span)
         for item, label in zip(items, indices, strict=True)
     ]
     return Sources(*selected(data, examples[: len(train)], examples[len(train) :]), maps)
@@ -313,11 +314,12 @@ def leave_out(
 def split_by_hash(items: Sequence[T], holdout: float) -> tuple[list[T], list[T]]:
     """Returns training and held-out videos, drawn by their ids alone.
 
-    A video stays where it is for ever: neither the seed nor the other videos move it.
+    A video stays where it is for ever: neither the seed nor the other videos move it. Parts of a
+    video stay together.
     """
     parts: tuple[list[T], list[T]] = ([], [])
     for item in items:
-        parts[_number(item.id) < holdout].append(item)
+        parts[_number(apart(item.id)[0]) < holdout].append(item)
     return parts
 
 
@@ -456,4 +458,7 @@ def _find(row: Row, data: config.Data) -> _Found:
         )
     identity = os.path.relpath(path, base) if inside else path
     confined = base if data.root or not os.path.isabs(row.path) else ""
-    return _Found(pathlib.PurePath(identity).as_posix(), path, row.labels, row.where, confined)
+    identity = pathlib.PurePath(identity).as_posix()
+    if row.span:
+        identity = part(identity, *row.span)
+    return _Found(identity, path, row.labels, row.where, confined, row.span)

@@ -8,7 +8,6 @@ several examples are parts of is decoded once.
 import concurrent.futures
 import dataclasses
 import json
-import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,8 +17,8 @@ from vivit_jax.data.container import DecodeError
 from vivit_jax.data.examine import Facts
 from vivit_jax.data.pool import DecodeFailure, DecodePool
 from vivit_jax.data.sources import Example, Source, content_of
+from vivit_jax.files import replacing, stamp
 from vivit_jax.metrics import Progress, append, read_lines
-from vivit_jax.report import replacing
 
 CHECKS = "checks.jsonl"
 _AHEAD = 4  # videos a worker that are handed out before the first of them is done
@@ -112,7 +111,7 @@ class Survey:
             for example in map(source.example, range(len(source))):
                 video = readable(example)
                 path = video if isinstance(video, str) else ""
-                status = _status(path) if path else (len(video), 0)
+                status = stamp(path) if path else (len(video), 0)
                 subject = Subject(example.id, split, path, example.label, example.span, *status)
                 self.subjects.append(subject)
                 if subject.video not in seen:
@@ -174,12 +173,3 @@ def _read(file: pathlib.Path) -> Iterator[tuple[tuple[str, int, int], Facts]]:
             facts = Facts(**record["facts"])
             if facts.cause not in _ANEW:
                 yield (record["video"], record["bytes"], record["date"]), facts
-
-
-def _status(path: str) -> tuple[int, int]:
-    """Returns size and date of a file; zeros where there is none."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return 0, 0
-    return status.st_size, status.st_mtime_ns

@@ -15,7 +15,7 @@ import os
 import pathlib
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import av
 import numpy as np
@@ -78,10 +78,10 @@ def layer(rng: np.random.Generator) -> np.ndarray:
     return (x / x.std()).astype(np.float32)
 
 
-def render(motion: str, split: Split, rng: np.random.Generator) -> np.ndarray:
-    """Returns one video of `motion`, uint8 [FRAMES, HEIGHT, WIDTH, 3]."""
+def render(motion: str, split: Split, rng: np.random.Generator, frames: int = FRAMES) -> np.ndarray:
+    """Returns one video of `motion`, uint8 [frames, HEIGHT, WIDTH, 3]."""
     speed = rng.uniform(*split.speeds[rng.integers(len(split.speeds))])
-    right, down, turn, zoom = np.outer(MOTIONS[motion], speed * np.arange(FRAMES))
+    right, down, turn, zoom = np.outer(MOTIONS[motion], speed * np.arange(frames))
     angle = rng.uniform(0, 2 * np.pi) + turn / RADIUS
     octave = rng.uniform(0, OCTAVES) + zoom / RADIUS / np.log(2)
     centre = rng.uniform(0.35, 0.65, 2) * (HEIGHT, WIDTH)
@@ -89,7 +89,7 @@ def render(motion: str, split: Split, rng: np.random.Generator) -> np.ndarray:
     y = np.arange(HEIGHT)[:, None] - centre[0] - down[:, None, None]
     x = np.arange(WIDTH) - centre[1] - right[:, None, None]
     cos, sin = np.cos(angle)[:, None, None], np.sin(angle)[:, None, None]
-    x, y = cos * x + sin * y, cos * y - sin * x  # scene, in pixels [FRAMES, HEIGHT, WIDTH]
+    x, y = cos * x + sin * y, cos * y - sin * x  # scene, in pixels [frames, HEIGHT, WIDTH]
     x, y = x.astype(np.float32), y.astype(np.float32)
     total, other = np.zeros_like(x), np.zeros_like(x)
     for i in range(OCTAVES):
@@ -112,16 +112,17 @@ def render(motion: str, split: Split, rng: np.random.Generator) -> np.ndarray:
     return np.clip(np.rint(video), 0, 255).astype(np.uint8)
 
 
-def write(path: pathlib.Path, video: np.ndarray) -> None:
-    """Writes uint8 frames [T, H, W, 3] as H.264 in an mp4."""
+def write(path: pathlib.Path, video: Iterable[np.ndarray]) -> None:
+    """Writes frames, each uint8 [H, W, 3], as H.264 in an mp4."""
     reformatter = VideoReformatter()
     with av.open(str(path), "w") as file:
         stream = file.add_stream("libx264", rate=FPS)
-        stream.height, stream.width = video.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": "18", "preset": "veryfast", "tune": "fastdecode", "threads": "1"}
         stream.options |= {"mbtree": "0"}  # with it the same frames give other bytes now and then
-        for frame in video:
+        for number, frame in enumerate(video):
+            if not number:
+                stream.height, stream.width = frame.shape[:2]
             picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
             file.mux(stream.encode(reformatter.reformat(picture, format="yuv420p", threads=1)))
         file.mux(stream.encode())

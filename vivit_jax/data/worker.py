@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vivit_jax.data.clips import Sampling
+from vivit_jax.data.clips import Moments, Sampling
 from vivit_jax.data.decode import DecodeError, read_views
 from vivit_jax.data.digests import verified
 from vivit_jax.data.geometry import Geometry
@@ -31,7 +31,7 @@ class Task(NamedTuple):
     """One video to read: the arguments of decode.read_views, and what digests.verified compares."""
 
     video: str | bytes
-    sampling: Sampling
+    sampling: Sampling | Moments
     geometry: Geometry
     key: tuple[int, ...]
     span: tuple[float, float] | None = None

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from vivit_jax import config
-from vivit_jax.evals import scores as measures
 from vivit_jax.evals.frozen import Encoded
 from vivit_jax.evals.neighbours import by_similarity, compared
+from vivit_jax.measures import recognition as measures
 
 RESULTS = ("knn_top1", "knn_top5")
 

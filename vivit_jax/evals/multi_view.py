@@ -3,6 +3,11 @@
 T clips from the first to the last that fit, times S crops along the longer side; the scores of a
 video are the mean over its views of the softmax (or sigmoid), or the softmax of the mean logits.
 A video that cannot be read is never replaced: it is left out, and the coverage says so.
+
+Results besides accuracies: precision, recall and f1 are means over classes (with data.labels =
+"multi", of scores above 0.5, and those that end in _micro are over all decisions together); from
+top1_low to top1_high is the 95 % bootstrap interval over videos; ece is the expected calibration
+error, and ece_scaled what it is at the temperature that suits the other half of the videos.
 """
 
 import functools
@@ -18,14 +23,16 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange, reduce
 
-from vivit_jax import config, report, sharding
+from vivit_jax import config, drawing, sharding
 from vivit_jax.data.sources import Sources
 from vivit_jax.errors import InputError
-from vivit_jax.evals import scores as measures
 from vivit_jax.evals.base import Evaluator, account_for_lost, videos_at_once
 from vivit_jax.evals.split import Bad, Batch, Pass, judged_source
+from vivit_jax.measures import bootstrap, calibration
+from vivit_jax.measures import recognition as measures
 
-OF_HEAD = ("top1", "top5", "precision", "recall", "f1")  # the last three are means over classes
+OF_HEAD = ("top1", "top5", "precision", "recall", "f1")  # the larger, the better
+OF_MANY = ("mean_average_precision", "precision", "recall", "f1")  # likewise
 
 
 class Judged(NamedTuple):
@@ -61,13 +68,15 @@ def view_scores(
     logits = rearrange(logits, "(b v) k -> b v k", v=views)
     if options.average == "logits":
         logits = reduce(logits, "b v k -> b 1 k", "mean")
+    return reduce(probabilities(objective, logits), "b v k -> b k", "mean")
+
+
+def probabilities(objective: Any, logits: jax.Array) -> jax.Array:
+    """Returns the probabilities of an objective's logits [... K], head after head."""
     if objective.multi_label:
-        scores = jax.nn.sigmoid(logits)
-    else:
-        borders = np.cumsum(objective.class_splits)[:-1]
-        heads = jnp.split(logits, borders, axis=2)
-        scores = jnp.concatenate([jax.nn.softmax(x, axis=2) for x in heads], axis=2)
-    return reduce(scores, "b v k -> b k", "mean")
+        return jax.nn.sigmoid(logits)
+    heads = jnp.split(logits, np.cumsum(objective.class_splits)[:-1], axis=-1)
+    return jnp.concatenate([jax.nn.softmax(x, axis=-1) for x in heads], axis=-1)
 
 
 class MultiView(Evaluator):
@@ -101,7 +110,7 @@ class MultiView(Evaluator):
         source = judged_source(sources, options)
         self._objective, self._source, self._names = objective, source, sources.label_maps
         if objective.multi_label:
-            self.results = ("mean_average_precision",)
+            self.results = OF_MANY
         elif len(self._names) == 1:
             self.results = OF_HEAD
         else:
@@ -162,19 +171,19 @@ class MultiView(Evaluator):
             each = measures.per_class_of_many(judged.scores > 0.5, targets)
             precisions = measures.average_precision(judged.scores, targets)
             if jax.process_index() == 0:
-                report.write_classes(folder, self._names[0], *each, average_precision=precisions)
-            known = precisions[np.isfinite(precisions)]
-            return {"mean_average_precision": float(known.mean()) if len(known) else np.nan}
+                drawing.write_classes(folder, self._names[0], *each, average_precision=precisions)
+            micro = measures.micro(judged.scores > 0.5, targets)._asdict()
+            return {
+                "mean_average_precision": measures.mean_average_precision(precisions),
+                **measures.macro(each)._asdict(),
+                **{f"{name}_micro": value for name, value in micro.items()},
+            }
         labels = judged.labels.reshape(len(judged.labels), len(self._names))
-        borders = np.cumsum([len(names) for names in self._names])[:-1]
-        by_head = np.split(judged.scores, borders, axis=1)
+        by_head = measures.by_head(judged.scores, self._names)
         if len(by_head) == 1:
             return self._measure_head(by_head[0], labels[:, 0], self._names[0], folder)
-        right = [  # NaN is never right, as in top_k
-            (x.argmax(axis=1) == labels[:, i]) & ~np.isnan(x).any(axis=1)
-            for i, x in enumerate(by_head)
-        ]
-        results = {"top1": float(np.all(right, axis=0).mean()) if len(labels) else np.nan}
+        right = [_right(x, labels[:, i]) for i, x in enumerate(by_head)]
+        results = _accuracy(np.all(right, axis=0))
         for i, (scores, names) in enumerate(zip(by_head, self._names, strict=True)):
             head = self._measure_head(scores, labels[:, i], names, folder / f"head_{i}")
             results |= {f"{key}_head_{i}": value for key, value in head.items()}
@@ -187,15 +196,32 @@ class MultiView(Evaluator):
         matrix = measures.confusion(scores.argmax(axis=1), labels, len(names))
         each = measures.per_class(matrix)
         if jax.process_index() == 0:
-            report.write_confusion(folder, matrix, names)
-            report.write_classes(folder, names, *each)
-        means = (float(x.mean()) for x in (each.precision, each.recall, each.f1))
-        ranks = (measures.top_k(scores, labels, k) for k in (1, 5))
-        return dict(zip(OF_HEAD, (*ranks, *means), strict=True))
+            drawing.write_confusion(folder, matrix, names)
+            drawing.write_classes(folder, names, *each)
+        return {
+            **_accuracy(_right(scores, labels)),
+            "top5": measures.top_k(scores, labels, 5),
+            **measures.macro(each)._asdict(),
+            "ece": calibration.expected_error(scores, labels),
+            "ece_scaled": calibration.expected_error(
+                calibration.cross_scaled(scores, labels), labels
+            ),
+        }
 
     def _write_videos(self, judged: Judged, folder: pathlib.Path) -> None:
         """Writes the scores of every video."""
         ids = [self._source.example(int(i)).id for i in judged.videos]
         labels = judged.labels.reshape(len(ids), math.prod(judged.labels.shape[1:]))
         multi_label = self._objective.multi_label
-        report.write_scores(folder, ids, self._names, judged.scores, labels, multi_label)
+        drawing.write_scores(folder, ids, self._names, judged.scores, labels, multi_label)
+
+
+def _right(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns which videos are right, bool [N]; NaN is never, as in top_k."""
+    return (scores.argmax(axis=1) == labels) & ~np.isnan(scores).any(axis=1)
+
+
+def _accuracy(right: np.ndarray) -> dict[str, float]:
+    """Returns the share of videos that are right, bool [N], and how sure it is."""
+    low, share, high = bootstrap.of_share(right)
+    return {"top1": share, "top1_low": low, "top1_high": high}

@@ -62,9 +62,14 @@ def compared(
     """
     if not whiten:
         return queries, bank
+    mean, turn = bank.mean(axis=0, keepdims=True, dtype=np.float64), whitening(bank)
+    return (queries - mean) @ turn, (bank - mean) @ turn
+
+
+def whitening(bank: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "D D"]:
+    """Returns what features are multiplied by to be whitened by the bank; see `compared`."""
     mean = bank.mean(axis=0, keepdims=True, dtype=np.float64)
     variances, directions = np.linalg.eigh(np.cov(bank - mean, rowvar=False))
     # Directions without variance stay without.
     scale = 1 / np.sqrt(np.maximum(variances, 0) + _FLOOR * max(variances[-1], 1e-30))
-    turn = directions * scale[None]
-    return (queries - mean) @ turn, (bank - mean) @ turn
+    return directions * scale[None]

@@ -17,7 +17,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from vivit_jax import config
-from vivit_jax.evals import scores as measures
+from vivit_jax.measures import recognition as measures
 from vivit_jax.optim import decays
 from vivit_jax.trees import path_of
 

@@ -71,6 +71,7 @@ class Attend:
       patches_only: the class token takes no part, and passes by.
       zero_out: the output projection starts at zero, so that the step starts as the identity.
       zero_dense: a Dense that starts at zero follows, for the same end.
+      causal: a token sees itself and those before it alone.
     """
 
     over: Callable[[Tokens, Tokens, Tokens, Grid, Core], Tokens]
@@ -78,6 +79,7 @@ class Attend:
     patches_only: bool = False
     zero_out: bool = False
     zero_dense: bool = False
+    causal: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,3 +129,8 @@ ARRANGEMENTS: dict[str, Arrangement] = {
         )
     ),
 }
+OVER_TIME: dict[str, Arrangement] = {  # of sequences whose tokens are time slots
+    # GPT-2. All pairs are computed, and what comes later is then left out.
+    "causal": Arrangement((Attend(over_all, _pairs_over_all, causal=True),)),
+}
+STEPS = {name: row.steps for name, row in (ARRANGEMENTS | OVER_TIME).items()}

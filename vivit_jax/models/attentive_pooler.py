@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vivit_jax.models.layers import GELUS, Block, Dense
+from vivit_jax.models.layers import GELUS, NUDGES, WEIGHTS, Block, Dense
 
 
 class AttentivePooler(nn.Module):
@@ -99,6 +99,9 @@ class Gather(nn.Module):
         # The biases of norm and keys add the same to the logits of all tokens.
         wanted = jnp.einsum("dhk,hk->hd", keys, q) * scale[None] * shape[1] ** -0.5
         weights = jax.nn.softmax(jnp.einsum("bnd,hd->bhn", x, wanted), axis=-1)
+        if not self.is_initializing() and self.is_mutable_collection(WEIGHTS):
+            weights = self.perturb("weights_0", weights, NUDGES)
+            self.sow(WEIGHTS, "weights", weights)
         found = jnp.einsum("bhn,bnd->bhd", weights, x) * scale[None, None] + bias[None, None]
         y = jnp.einsum("bhd,dhk->bhk", found, values) + value_bias[None]
         return y.reshape(len(y), width)

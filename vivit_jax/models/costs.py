@@ -14,7 +14,9 @@ import math
 from collections.abc import Collection
 from typing import NamedTuple
 
-from vivit_jax.models.attention import ARRANGEMENTS
+import flax.linen as nn
+
+from vivit_jax.models.attention import STEPS
 from vivit_jax.models.attentive_pooler import AttentivePooler
 from vivit_jax.models.predictor import Predictor
 from vivit_jax.models.video_transformer import BY_SLOT, VideoTransformer
@@ -47,7 +49,7 @@ class Costs(NamedTuple):
         return {"none": 0, "dots": self.pairs, "full": self.blocks}[remat]
 
 
-class _Sizes(NamedTuple):
+class Sizes(NamedTuple):
     """What the products of a block depend on."""
 
     width: int
@@ -102,7 +104,7 @@ class Count:
     def block(
         self,
         path: str,
-        sizes: _Sizes,
+        sizes: Sizes,
         arrangement: str,
         classes: int,
         t: int,
@@ -115,7 +117,7 @@ class Count:
         Args:
           path: of its parameters.
           sizes: of its layers.
-          arrangement: a row of ARRANGEMENTS.
+          arrangement: a row of attention.STEPS.
           classes: 1 with a class token, else 0.
           t: slots.
           s: tokens in each.
@@ -124,7 +126,7 @@ class Count:
         """
         before, pairs = self.forward, 0
         width, mlp_dim, rank, targets = sizes
-        for i, step in enumerate(ARRANGEMENTS[arrangement].steps):
+        for i, step in enumerate(STEPS[arrangement]):
             taking_part = 0 if step.patches_only else classes
             rows = repeats * (taking_part + t * s)
             name = f"{path}/attention_{i}"
@@ -152,13 +154,13 @@ class Count:
 
     def encoder(
         self,
-        encoder: VideoTransformer,
+        encoder: nn.Module,
         frames: int,
         image_size: int,
         visible: int | None = None,
         path: str = "encoder",
     ) -> bool:
-        """Counts an encoder.
+        """Counts an encoder, which but for a VideoTransformer tells its products itself.
 
         Args:
           encoder: which.
@@ -167,14 +169,15 @@ class Count:
           visible: tokens that it sees, as many in every slot; None for all.
           path: of its parameters.
         """
+        if not isinstance(encoder, VideoTransformer):
+            return encoder.count(self, frames, image_size, path)  # type: ignore[attr-defined]
         width, depth, _, mlp_dim = encoder.dims
-        sizes = _Sizes(width, mlp_dim, encoder.lora_rank, encoder.lora_targets)
+        sizes = Sizes(width, mlp_dim, encoder.lora_rank, encoder.lora_targets)
         classes = int(encoder.class_token)
         t, rows, columns = encoder.grid(frames, image_size, image_size)
         tokens = t * rows * columns if visible is None else visible
-        flows = self.dense(
-            f"{path}/tubelets", tokens, math.prod(encoder.tubelet) * 3, width, flows=False
-        )
+        values = math.prod(encoder.tubelet) * encoder.channels
+        flows = self.dense(f"{path}/tubelets", tokens, values, width, flows=False)
 
         def stack(name: str, depth: int, arrangement: str, t: int, s: int, repeats: int = 1):
             nonlocal flows
@@ -225,7 +228,7 @@ class Count:
         flows |= self.learns(f"{path}/mask_tokens")
         flows |= any(self.learns(f"{path}/blocks/{own}") for own in _BELOW_BLOCKS)
         tokens = int(predictor.class_token) + visible + masked
-        sizes = _Sizes(d, predictor.mlp_dim or 4 * d)
+        sizes = Sizes(d, predictor.mlp_dim or 4 * d)
         for i in range(predictor.depth):
             flows = self.block(f"{path}/blocks/block_{i}", sizes, "joint", 0, 1, tokens, flows)
         flows |= self.learns(f"{path}/blocks")
@@ -243,7 +246,7 @@ class Count:
           flows: whether a gradient flows into them.
           path: of its parameters.
         """
-        sizes = _Sizes(width, pooler.mlp_dim or 4 * width)
+        sizes = Sizes(width, pooler.mlp_dim or 4 * width)
         for i in range(pooler.depth):
             flows = self.block(f"{path}/block_{i}", sizes, "joint", 0, 1, tokens, flows)
         name = f"{path}/attention"
@@ -265,9 +268,9 @@ _BELOW_BLOCKS = ("class_token", "position", "position_time", "position_space")
 
 
 def multiply_accumulates(
-    encoder: VideoTransformer, frames: int, image_size: int, num_classes: int = 0
+    encoder: nn.Module, frames: int, image_size: int, num_classes: int = 0
 ) -> int:
     """Returns the multiply-accumulates of one clip's forward pass, with a linear head if wanted."""
     count = Count()
     count.encoder(encoder, frames, image_size)
-    return count.forward + encoder.dims.width * num_classes
+    return count.forward + encoder.dims.width * num_classes  # type: ignore[attr-defined]

@@ -26,6 +26,7 @@ Keys = Float[Array, "rows heads m head_dim"]
 LONG = 512 * 512  # query-key pairs from which a CPU does best when what it holds fits its caches
 TILED = 1024  # keys from which tiles pay on a TPU: its plain form is fused, and wastes no padding
 TILE = 128  # tokens; what splash attention's blocks are multiples of
+_NOT_CAUSAL = "it lets every token see those after it"
 
 
 class Ask(NamedTuple):
@@ -39,6 +40,7 @@ class Ask(NamedTuple):
       keys: tokens that are seen.
       cap: see `plain`.
       dropout: likewise.
+      causal: likewise.
     """
 
     platform: str
@@ -48,6 +50,7 @@ class Ask(NamedTuple):
     keys: int
     cap: float
     dropout: float
+    causal: bool = False
 
 
 def plain(
@@ -58,6 +61,7 @@ def plain(
     cap: float = 0.0,
     dropout: float = 0.0,
     key: PRNGKeyArray | None = None,
+    causal: bool = False,
 ) -> Queries:
     """Returns it by two matrix products, with logits and softmax in float32.
 
@@ -65,11 +69,9 @@ def plain(
       cap: what no logit goes beyond, as cap * tanh(logit / cap); 0 for none.
       dropout: probability of dropping a weight; needs `key`.
       key: None for no dropout.
+      causal: a query sees the key of its own number, and those before it.
     """
-    logits = jnp.einsum("rhnk,rhmk->rhnm", q, k, preferred_element_type=jnp.float32)
-    logits *= q.shape[-1] ** -0.5
-    if cap:
-        logits = cap * jnp.tanh(logits / cap)
+    logits = _logits(q, k, cap, causal)
     # Dividing by the sum last, after the product with v, spares the backward pass a reduction
     # over every weight: two thirds of the time of jax.nn.softmax at 1568 tokens on a CPU.
     weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True)))
@@ -78,6 +80,34 @@ def plain(
         weights *= jax.random.bernoulli(key, 1 - dropout, weights.shape) / (1 - dropout)
     y = jnp.einsum("rhnm,rhmk->rhnk", weights.astype(v.dtype), v)
     return (y / total).astype(v.dtype)
+
+
+def weigh(
+    q: Float[Array, "*rows n head_dim"],
+    k: Float[Array, "*rows m head_dim"],
+    *,
+    cap: float = 0.0,
+    causal: bool = False,
+) -> Float[Array, "*rows n m"]:
+    """Returns the weights that `plain` takes values with, float32; each row sums to one.
+
+    Args:
+      cap: see `plain`.
+      causal: likewise.
+    """
+    return jax.nn.softmax(_logits(q, k, cap, causal), axis=-1)
+
+
+def _logits(q: jax.Array, k: jax.Array, cap: float, causal: bool) -> jax.Array:
+    """Returns what the softmax is of, float32; -inf where a query does not see a key."""
+    logits = jnp.einsum("...nk,...mk->...nm", q, k, preferred_element_type=jnp.float32)
+    logits *= q.shape[-1] ** -0.5
+    if cap:
+        logits = cap * jnp.tanh(logits / cap)
+    if causal:
+        seen = jnp.tril(jnp.ones(logits.shape[-2:], bool))
+        logits = jnp.where(jnp.expand_dims(seen, range(logits.ndim - 2)), logits, -jnp.inf)
+    return logits
 
 
 def cudnn(q: Queries, k: Keys, v: Keys, *, cap: float = 0.0) -> Queries:
@@ -133,6 +163,7 @@ def _cudnn_lacks(ask: Ask) -> str:
         "model.attention_dropout must be 0": ask.dropout > 0,
         f"heads must be a multiple of 8 wide, up to 128, not {ask.head_dim}": ask.head_dim % 8 > 0
         or ask.head_dim > 128,
+        _NOT_CAUSAL: ask.causal,
     }
     return ", ".join(why for why, so in lacks.items() if so)
 
@@ -142,13 +173,15 @@ def _splash_lacks(ask: Ask) -> str:
     lacks = {
         "it needs a TPU": ask.platform != "tpu",
         "model.attention_dropout must be 0": ask.dropout > 0,
+        _NOT_CAUSAL: ask.causal,
     }
     return ", ".join(why for why, so in lacks.items() if so)
 
 
 def _tiled_lacks(ask: Ask) -> str:
     """Returns what tiles do not bear; empty where nothing."""
-    return "model.attention_dropout must be 0" if ask.dropout > 0 else ""
+    lacks = {"model.attention_dropout must be 0": ask.dropout > 0, _NOT_CAUSAL: ask.causal}
+    return ", ".join(why for why, so in lacks.items() if so)
 
 
 class Kernel(NamedTuple):
@@ -205,6 +238,7 @@ def attend(
     cap: float = 0.0,
     dropout: float = 0.0,
     key: PRNGKeyArray | None = None,
+    causal: bool = False,
 ) -> Float[Array, "B rows heads n head_dim"]:
     """Returns softmax(q k^T / sqrt(head_dim)) v, over the devices that there are.
 
@@ -214,14 +248,18 @@ def attend(
       cap: what no logit goes beyond, as cap * tanh(logit / cap); 0 for none.
       dropout: probability of dropping a weight; needs `key`.
       key: None for no dropout.
+      causal: a token sees itself and those before it alone.
 
     Raises:
       InputError: the kernel cannot be used here.
     """
     shapes = q.shape[4], q.shape[3], k.shape[3]
-    ask = Ask(platform(), q.dtype.name, *shapes, cap, dropout if key is not None else 0)
+    dropped = dropout if key is not None else 0
+    ask = Ask(platform(), q.dtype.name, *shapes, cap, dropped, causal)
     name = choose(kernel, ask)
     run = partial(KERNELS[name].run, cap=cap)
+    if causal:  # which "plain" alone bears
+        run = partial(run, causal=True)
     if name != "plain" and compiler() != ask.platform:
         # For a plan, what holds as little as the kernel that cannot be compiled here.
         run = partial(tiled, cap=cap)

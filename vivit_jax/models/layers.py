@@ -4,6 +4,7 @@ Parameters are float32; `dtype` is what matrices are multiplied in. Norms, softm
 are float32 whatever it is. Every random choice comes from the "dropout" stream.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -16,12 +17,16 @@ from einops import rearrange
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from vivit_jax.layout import parts, platform
-from vivit_jax.models.attention import ARRANGEMENTS, Attend, Grid
+from vivit_jax.models.attention import STEPS, Attend, Grid
 from vivit_jax.models.inflate import TUBELET_INITS
-from vivit_jax.models.kernels import attend
+from vivit_jax.models.kernels import attend, weigh
 from vivit_jax.models.lora import Lora
 from vivit_jax.models.positions import Rotation, rotate
 
+# Collections of variables that only those who look at a trained model ask for: the weights of
+# attention, float32, in the order in which a step has them; and what is added to each of them, of
+# which gradients are taken.
+WEIGHTS, NUDGES = "attention_weights", "attention_nudges"
 mlp_bias_init = nn.initializers.normal(1e-6)
 KERNEL_INITS: dict[str, Callable[[int], nn.initializers.Initializer]] = {
     # From the number of the block, from 1, whose residual a kernel closes; 0 for all others.
@@ -132,11 +137,12 @@ class Tubelets(nn.Module):
 
     @nn.compact
     def __call__(
-        self, video: Float[Array, "B T H W 3"], keep: Int[Array, "B M"] | None = None
+        self, video: Float[Array, "B T H W ch"], keep: Int[Array, "B M"] | None = None
     ) -> Float[Array, "B M D"]:
         """Returns the tokens in raster order (slots, rows, columns): all, or those to keep."""
         f, r, c = self.tubelet
-        kernel = self.param("kernel", TUBELET_INITS[self.tubelet_init], (f, r, c, 3, self.width))
+        shape = (f, r, c, video.shape[-1], self.width)
+        kernel = self.param("kernel", TUBELET_INITS[self.tubelet_init], shape)
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
         patches = rearrange(
             video.astype(self.dtype),
@@ -181,7 +187,10 @@ class Norm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention in one of an arrangement's steps."""
+    """Multi-head self-attention in one of an arrangement's steps.
+
+    Where the collection WEIGHTS is mutable, it is what values are taken with, and is given back.
+    """
 
     heads: int
     step: Attend
@@ -214,13 +223,22 @@ class Attention(nn.Module):
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
 
+        asked = not (train or self.is_initializing()) and self.is_mutable_collection(WEIGHTS)
+        given = itertools.count()
+
         def core(q, k, v):
+            if asked:
+                weights = weigh(q, k, cap=self.logit_cap, causal=self.step.causal)
+                weights = self.perturb(f"weights_{next(given)}", weights, NUDGES)
+                self.sow(WEIGHTS, "weights", weights)
+                return jnp.einsum("...nm,...mk->...nk", weights.astype(v.dtype), v)
             key = self.make_rng("dropout") if train and self.dropout else None
             return attend(
                 *(q, k, v),
                 kernel=self.kernel,
                 layout=layout,
                 cap=self.logit_cap,
+                causal=self.step.causal,
                 dropout=self.dropout,
                 key=key,
             )
@@ -284,7 +302,7 @@ class Block(nn.Module):
             return drop_path(y, drop_rate, key, examples=examples, rescaled=self.drop_path_rescaled)
 
         dropout = nn.Dropout(self.dropout, deterministic=not train)
-        for i, step in enumerate(ARRANGEMENTS[self.arrangement].steps):
+        for i, step in enumerate(STEPS[self.arrangement]):
             classes = x.shape[1] - grid[0] * grid[1] if step.patches_only else 0
             y = self.norm(f"attention_norm_{i}")(x[:, classes:])
             attention = Attention(

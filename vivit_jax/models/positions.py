@@ -20,11 +20,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 Axes = tuple[int, int, int]
 Param = Callable[..., Any]
 table_init = nn.initializers.normal(0.02)
+
+
+def every_place(clips: int, axes: Axes) -> Int[Array, "B N"]:
+    """Returns the numbers of all places of a grid, for each of so many clips."""
+    places = jnp.arange(math.prod(axes), dtype=jnp.int32)
+    return jnp.broadcast_to(places[None], (clips, len(places)))
 
 
 def learned(param: Param, axes: Axes, classes: int, width: int) -> Float[Array, "1 N D"]:

@@ -19,7 +19,6 @@ that folds time or space needs a regular grid, so for all arrangements but "join
 same places in every slot (tube masks).
 """
 
-import math
 from functools import partial
 from typing import NamedTuple
 
@@ -32,10 +31,11 @@ from vivit_jax.errors import InputError
 from vivit_jax.layout import constrain
 from vivit_jax.models import kernels
 from vivit_jax.models.attention import ARRANGEMENTS
+from vivit_jax.models.filters import channels, check_filter, prepare
 from vivit_jax.models.inflate import TUBELET_INITS
 from vivit_jax.models.layers import GELUS, KERNEL_INITS, Adapter, Block, Features, Tubelets
 from vivit_jax.models.lora import TARGETS, Lora
-from vivit_jax.models.positions import POSITIONS, Axes
+from vivit_jax.models.positions import POSITIONS, Axes, every_place
 from vivit_jax.models.token_encoder import REMATS, TokenEncoder
 
 
@@ -134,6 +134,11 @@ class VideoTransformer(nn.Module):
       scan: compile one block and loop over it, where compiling all of them takes too long.
       mean: of each colour, with which uint8 video is normalised; of [0, 1].
       std: likewise.
+      filter: what each frame is smoothed by first: "median" or "gaussian"; "none" for nothing.
+      filter_size: rows and columns of the median, 3 or 5.
+      filter_sigma: standard deviation of the Gaussian, pixels.
+      difference: each frame less the one before it, as three channels that are "appended" to the
+        colours or are all that is seen, "only"; "none" for the colours alone.
 
     Raises:
       InputError: a field's value is none of its choices, or contradicts another's.
@@ -172,6 +177,10 @@ class VideoTransformer(nn.Module):
     scan: bool = False
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    filter: str = "none"
+    filter_size: int = 3
+    filter_sigma: float = 1.0
+    difference: str = "none"
 
     def __post_init__(self) -> None:
         """Refuses what cannot be built, before anything is."""
@@ -187,6 +196,11 @@ class VideoTransformer(nn.Module):
     def class_token(self) -> bool:
         """Whether a class token takes part."""
         return self.pool != "mean"
+
+    @property
+    def channels(self) -> int:
+        """Numbers of a pixel that the tubelets are cut from."""
+        return channels(self.difference)
 
     @nn.nowrap
     def grid(self, frames: int, height: int, width: int) -> Axes:
@@ -213,8 +227,7 @@ class VideoTransformer(nn.Module):
         """Returns what gives a token for every place as `keep`, whatever the arrangement."""
         if self.attention == "joint":  # gives them anyhow
             return None
-        count = math.prod(self.grid(frames, height, width))
-        return jnp.broadcast_to(jnp.arange(count, dtype=jnp.int32)[None], (clips, count))
+        return every_place(clips, self.grid(frames, height, width))
 
     @nn.compact
     def __call__(
@@ -241,6 +254,7 @@ class VideoTransformer(nn.Module):
         clips, frames, height, width = video.shape[:4]
         t, h, w = self.grid(frames, height, width)
         x = constrain(normalise(video, self.mean, self.std), "frames")
+        x = prepare(x, self.filter, self.filter_size, self.filter_sigma, self.difference)
         tubelets = Tubelets(
             self.dims.width, self.tubelet, self.tubelet_init, self.dtype, name="tubelets"
         )
@@ -348,6 +362,7 @@ def check(model: VideoTransformer) -> None:
         raise InputError(
             f"model.tubelet = {model.tubelet} is not three positive numbers: frames, rows, columns."
         )
+    check_filter(model.filter, model.filter_size, model.filter_sigma, model.difference)
     if min(model.std) <= 0:
         raise InputError(f"model.std = {model.std} must be above 0: pixels are divided by it.")
     dims = model.dims

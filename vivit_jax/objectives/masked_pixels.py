@@ -234,6 +234,16 @@ class MaskedPixels(nn.Module):
         papers' own pictures.
         """
         mean, scale = (take(x, places) for x in self.moments(self.patches(video)))
+        return self.as_pixels(predicted, mean, scale)
+
+    @nn.nowrap
+    def as_pixels(
+        self,
+        predicted: Float[Array, "B M P"],
+        mean: Float[Array, "B M 1 3"],
+        scale: Float[Array, "B M 1 3"],
+    ) -> Float[Array, "B M p 3"]:
+        """Returns predictions as pixels, by the moments that their targets are taken to have."""
         pixels = rearrange(predicted, "b m (p c) -> b m p c", c=3) * scale + mean
         seen = self.target_normalised in SEEN
         return denormalise(pixels, self.encoder) if seen else pixels
@@ -335,6 +345,12 @@ def check(objective: MaskedPixels) -> None:
         raise InputError(
             "objective.decoder_keeps_class_token and decoder_class_token are both True; the "
             "decoder has one class token: the encoder's, or its own."
+        )
+    if objective.mask != "tube" and objective.encoder.difference != "none":
+        raise InputError(
+            f"model.difference = {objective.encoder.difference!r} tells of the frame before, which "
+            f"objective.mask = {objective.mask!r} may hide: use mask = 'tube', or difference = "
+            "'none'."
         )
     sizes = (objective.decoder_width, objective.decoder_depth, objective.decoder_heads)
     check_sizes("decoder", *sizes, objective.encoder.dims.width)

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,7 +71,7 @@ RULES = {
 }
 
 
-def check_arrangement(encoder: VideoTransformer, arrangements: Sequence[str]) -> None:
+def check_arrangement(encoder: nn.Module, arrangements: Sequence[str]) -> None:
     """Refuses an encoder that cannot be trained on visible tokens alone.
 
     Args:
@@ -80,6 +81,11 @@ def check_arrangement(encoder: VideoTransformer, arrangements: Sequence[str]) ->
     Raises:
       InputError: names the field.
     """
+    if not isinstance(encoder, VideoTransformer):
+        raise InputError(
+            "config.model.name: an encoder that sees frame after frame cannot be pretrained by "
+            "masking, which hides places from it: use 'video_transformer'."
+        )
     if encoder.attention == "space_only":
         raise InputError(
             "model.attention = 'space_only' takes the mean over time before its tokens come out, "

@@ -11,6 +11,7 @@ and as --checkpoint. A family's module is imported when a source names it.
 import importlib
 import logging
 import pathlib
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vivit_jax.errors import InputError
@@ -37,8 +38,10 @@ class Family(NamedTuple):
 
 FAMILIES = {
     "hf": Family(
-        "huggingface", "a folder of Hugging Face's: VideoMAE, ViViT, TimeSformer, V-JEPA 2"
+        "huggingface",
+        "a folder of Hugging Face's: VideoMAE, ViViT, TimeSformer, V-JEPA 2, ResNet, GPT-2",
     ),
+    "resnet": Family("resnet", "a ResNet of torchvision's or timm's (.pth, .safetensors)"),
     "scenic": Family("scenic", "a checkpoint of Scenic's: ViViT, AV-MAE of video"),
     "augreg": Family("augreg", "an .npz of an image ViT: AugReg, vision_transformer, big_vision"),
     "videomae": Family("videomae", "a file of VideoMAE's or VideoMAE v2's own (.pth)"),
@@ -53,6 +56,11 @@ FAMILIES = {
 def names(source: str) -> bool:
     """Returns whether a text names a published file, and not a run."""
     return source.split(":", 1)[0] in FAMILIES and ":" in source
+
+
+def apart(sources: str) -> list[str]:
+    """Returns what a text names: one source, or several, with commas before all but the first."""
+    return re.split(rf",(?=(?:{'|'.join(FAMILIES)}):)", sources)
 
 
 def read(source: str) -> "Pretrained":

@@ -69,7 +69,10 @@ def describe(found: "Pretrained") -> str:
         shown = {k: v for k, v in section.items() if k == "name" or v != usual[k]}
         lines += [f"  config.{name}.{key} = {value!r}" for key, value in shown.items()]
     data = experiment.data
-    lines.append(f"  clips    {data.frames} x {data.image_size} x {data.image_size}")
+    if found.part:
+        lines.append(f"  part     {found.part}, to start from beside others: config.init_from")
+    else:
+        lines.append(f"  clips    {data.frames} x {data.image_size} x {data.image_size}")
     classes = ", ".join(str(len(names)) for names in found.label_maps if names)
     lines += [f"  classes  {classes}"] if classes else []
     count = sum(value.size for value in found.params.values())
@@ -86,6 +89,7 @@ def bring_in(source: str, out: pathlib.Path) -> int:
 
     found = pretrained.read(source)
     print(describe(found))
+    found.check_whole()
     with appearing(out) as new:
         new.mkdir()
         (new / "config.json").write_text(config.to_json(found.experiment), encoding="utf-8")
@@ -98,14 +102,14 @@ def bring_in(source: str, out: pathlib.Path) -> int:
 
 def take_out(source: str, to: str) -> int:
     """Makes a file of a checkpoint; returns the exit code."""
-    from vivit_jax import restore
+    from vivit_jax import trained
     from vivit_jax.pretrained import huggingface, plain
 
     writers: dict[str, Callable] = {"hf": huggingface.write, "safetensors": plain.write}
     name, _, path = to.partition(":")
     if name not in writers or not path:
         raise InputError(f"--to={to}; expected hf:DIR or safetensors:FILE.")
-    found = restore.to_publish(restore.find(source))
+    found = trained.to_publish(trained.find(source))
     with appearing(pathlib.Path(path)) as new:
         if name == "hf":
             new.mkdir()

@@ -31,6 +31,7 @@ class Found:
       objective: config.objective.
       data: options of config.data: at least frames and image_size, of a clip.
       eval: options of config.eval, as far as the file tells.
+      part: what the paths of all its parameters begin with, where it holds a part of a model.
       arrays: parameters by their names.
       rules: what these are here, by path of the objective's parameters ("encoder/...").
       sizes: lengths of axes in the rules' layouts, such as "h": heads.
@@ -50,6 +51,7 @@ class Found:
     left: Sequence[Left] = ()
     notes: Sequence[str] = ()
     eval: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    part: str = ""
 
 
 class Pretrained(NamedTuple):
@@ -62,6 +64,7 @@ class Pretrained(NamedTuple):
       label_maps: names of the classes, a map for each head.
       params: float32 arrays of the objective by path, as "encoder/tubelets/kernel".
       account: lines that tell what was left out and what was assumed.
+      part: what the paths of all parameters begin with, where they are a part of a model.
     """
 
     where: str
@@ -69,13 +72,31 @@ class Pretrained(NamedTuple):
     label_maps: tuple[tuple[str, ...], ...]
     params: dict[str, np.ndarray]
     account: list[str]
+    part: str = ""
+
+    def check_whole(self) -> None:
+        """Refuses a part of a model.
+
+        Raises:
+          InputError: it is one.
+        """
+        if self.part:
+            raise InputError(
+                f"{self.where} holds {self.part} alone, which is no model: start a run from it, "
+                f"beside a model of the rest, by config.init_from=OTHER,{self.where}."
+            )
 
     def objective(self) -> nn.Module:
         """Returns the objective alone."""
         return recipe.build_objective(self.experiment, self.label_maps)
 
     def build(self) -> tuple[nn.Module, dict[str, Any]]:
-        """Returns the objective and its parameters as a tree."""
+        """Returns the objective and its parameters as a tree.
+
+        Raises:
+          InputError: they are a part alone.
+        """
+        self.check_whole()
         return self.objective(), jax.tree.map(jnp.asarray, as_tree(self.params))
 
 
@@ -94,12 +115,14 @@ def translate(found: Found) -> Pretrained:
     experiment = config.parse(sections.to_dict())
     objective = recipe.build_objective(experiment, found.label_maps)
     wanted = recipe.param_shapes(objective, experiment.data, found.label_maps)
-    shapes = {path: leaf.shape for path, leaf in by_path(wanted).items()}
+    leaves = by_path(wanted).items()
+    shapes = {path: leaf.shape for path, leaf in leaves if path.startswith(found.part)}
     params, account = to_ours(
         found.rules, found.arrays, shapes, found.sizes, found.left, found.where
     )
     notes = [f"  note     {note}" for note in found.notes]
-    return Pretrained(found.where, experiment, found.label_maps, params, [*account, *notes])
+    account += notes
+    return Pretrained(found.where, experiment, found.label_maps, params, account, found.part)
 
 
 def numbered(classes: int) -> tuple[str, ...]:

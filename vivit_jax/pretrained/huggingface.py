@@ -5,7 +5,8 @@ Each kind of model is a module of its own, by config.json's "model_type". It has
     NAMES                          renames: patterns of transformers 5's names in memory to those of
                                    published files, which the tables are written in
     find(folder) -> Found          what the folder holds
-    express(pretrained) -> Theirs  the same model as a folder of theirs, or an InputError
+    express(pretrained) -> Theirs  the same model as a folder of theirs, or an InputError; where
+                                   there is none, they are only read
 """
 
 import json
@@ -18,7 +19,14 @@ import numpy as np
 import safetensors.numpy
 
 from vivit_jax.errors import InputError
-from vivit_jax.pretrained import hf_timesformer, hf_videomae, hf_vivit, hf_vjepa2
+from vivit_jax.pretrained import (
+    hf_gpt2,
+    hf_resnet,
+    hf_timesformer,
+    hf_videomae,
+    hf_vivit,
+    hf_vjepa2,
+)
 from vivit_jax.pretrained.files import read_json, read_safetensors
 from vivit_jax.pretrained.found import Found, Pretrained
 from vivit_jax.pretrained.hf_folder import CONFIG, PREPROCESSOR, Folder
@@ -34,6 +42,8 @@ KINDS: Mapping[str, types.ModuleType] = {  # by model_type
     "vivit": hf_vivit,
     "timesformer": hf_timesformer,
     "vjepa2": hf_vjepa2,
+    "resnet": hf_resnet,
+    "gpt2": hf_gpt2,
 }
 
 
@@ -113,6 +123,8 @@ def write(pretrained: Pretrained, folder: pathlib.Path) -> None:
     """
     refusals = []
     for name, kind in KINDS.items():
+        if not hasattr(kind, "express"):
+            continue
         try:
             theirs = kind.express(pretrained)
         except InputError as error:

@@ -7,7 +7,6 @@
 Nothing is downloaded, and no network is asked. Exit codes: 0 told, 2 what is in DIR cannot be used.
 """
 
-import argparse
 import pathlib
 import sys
 
@@ -19,17 +18,12 @@ from vivit_jax.data.known.survey import PARTS, WORDS, locate, survey, survey_fol
 from vivit_jax.data.published import DATA_SETS
 from vivit_jax.errors import InputError
 from vivit_jax.options import choose
-from vivit_jax.terminal import run, speak
+from vivit_jax.terminal import command_parser, run, speak
 
 
 def main() -> int:
     """Runs the command; returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vivit_jax.data.known",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser("vivit_jax.data.known", __doc__)
     parser.add_argument("name", nargs="?", default="", help=f"one of {', '.join(KNOWN)}")
     parser.add_argument("--root", metavar="DIR", help="where it should be: looks what is there")
     parser.add_argument("--follow-links", action="store_true", help="links may leave the folder")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from vivit_jax.evals import scores
+from vivit_jax.measures import recognition as scores
 
 N, K = 300, 7
 
@@ -85,6 +85,36 @@ def test_per_class_of_many_labels_a_video_is_scikit_learns(rng):
     expected = sklearn.metrics.precision_recall_fscore_support(targets, predicted, zero_division=0)
     for ours, theirs in zip(given, expected, strict=True):
         np.testing.assert_allclose(ours, theirs)
+
+
+@pytest.mark.parametrize("average", ["macro", "micro"])
+def test_means_are_scikit_learns(rng, average):
+    predicted, targets = rng.random((2, N, K)) < 0.3
+    expected = sklearn.metrics.precision_recall_fscore_support(
+        targets, predicted, average=average, zero_division=0
+    )
+    if average == "macro":
+        given = scores.macro(scores.per_class_of_many(predicted, targets))
+    else:
+        given = scores.micro(predicted, targets)
+    assert given == pytest.approx(expected[:3])
+
+
+def test_with_one_label_a_video_what_is_decided_together_is_the_accuracy(rng, labels):
+    predicted = rng.integers(0, K, N)
+    classes = np.eye(K, dtype=bool)
+    assert scores.micro(classes[predicted], classes[labels]) == pytest.approx(
+        3 * (np.mean(predicted == labels),)
+    )
+
+
+def test_mean_average_precision_is_scikit_learns_over_classes_that_have_a_video(rng):
+    given, targets = rng.random((N, K)), rng.random((N, K)) < 0.3
+    expected = sklearn.metrics.average_precision_score(targets, given, average="macro")
+    each = scores.average_precision(given, targets)
+    assert scores.mean_average_precision(each) == pytest.approx(expected)
+    assert scores.mean_average_precision(np.array([0.5, np.nan])) == 0.5
+    assert np.isnan(scores.mean_average_precision(np.array([np.nan])))
 
 
 @pytest.mark.parametrize("levels", [2, 5, 40, None])

@@ -4,10 +4,19 @@ Definitions are scikit-learn's, so that numbers compare with everyone else's, in
 all classes at once. Legend: N judged videos, K classes.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+
+class Overall(NamedTuple):
+    """How well all classes are recognised: means over them, or over what was decided."""
+
+    precision: float
+    recall: float
+    f1: float
 
 
 class PerClass(NamedTuple):
@@ -27,6 +36,18 @@ class PerClass(NamedTuple):
     support: Int[np.ndarray, " K"]
 
 
+def by_head(
+    scores: Float[np.ndarray, "... K"], label_maps: Sequence[Sequence[str]]
+) -> list[Float[np.ndarray, "... k"]]:
+    """Returns scores that lie head after head apart.
+
+    Args:
+      scores: of all classes.
+      label_maps: names of the classes, a map for each head.
+    """
+    return np.split(scores, np.cumsum([len(names) for names in label_maps])[:-1], axis=-1)
+
+
 def top_k(scores: Float[np.ndarray, "N K"], labels: Int[np.ndarray, " N"], k: int) -> float:
     """Returns the share of videos whose label is among the k highest scores.
 
@@ -41,7 +62,7 @@ def top_k(scores: Float[np.ndarray, "N K"], labels: Int[np.ndarray, " N"], k: in
     count, classes = scores.shape
     if k < 1:
         raise ValueError(f"k = {k} is below 1.")
-    labels = _indices(labels, count, classes)
+    labels = class_indices(labels, count, classes)
     if not count:
         return float("nan")
     own = scores[np.arange(count), labels][:, None]
@@ -54,8 +75,8 @@ def confusion(
     predicted: Int[np.ndarray, " N"], labels: Int[np.ndarray, " N"], num_classes: int
 ) -> Int[np.ndarray, "K K"]:
     """Returns the number of videos of each true label (row) by predicted label (column)."""
-    labels = _indices(labels, len(predicted), num_classes)
-    predicted = _indices(predicted, len(labels), num_classes)
+    labels = class_indices(labels, len(predicted), num_classes)
+    predicted = class_indices(predicted, len(labels), num_classes)
     cells = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
     return cells.reshape(num_classes, num_classes)
 
@@ -77,14 +98,35 @@ def per_class_of_many(
     return _per_class(hits, targets.sum(axis=0), predicted.sum(axis=0))
 
 
+def macro(each: PerClass) -> Overall:
+    """Returns the means over classes; NaN without a class."""
+    if not len(each.support):
+        return Overall(np.nan, np.nan, np.nan)
+    return Overall(*(float(x.mean()) for x in (each.precision, each.recall, each.f1)))
+
+
+def micro(predicted: Bool[np.ndarray, "N K"], targets: Bool[np.ndarray, "N K"]) -> Overall:
+    """Returns the same over all decisions together, where a video has any number of labels.
+
+    With one label a video all three are the accuracy.
+    """
+    together = (np.array([np.count_nonzero(x)]) for x in (predicted & targets, targets, predicted))
+    return macro(_per_class(*together))
+
+
+def mean_average_precision(precisions: Float[np.ndarray, " K"]) -> float:
+    """Returns the mean over the classes that have a positive video; NaN where none has."""
+    known = precisions[np.isfinite(precisions)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
 def average_precision(
     scores: Float[np.ndarray, "N K"], targets: Bool[np.ndarray, "N K"] | Int[np.ndarray, "N K"]
 ) -> Float[np.ndarray, " K"]:
     """Returns the average precision of each class, NaN for one without a positive video.
 
     The sum over thresholds of precision times the rise in recall, without interpolation; videos
-    of equal score pass the threshold together, so their order does not matter. The nanmean over
-    classes is the mean average precision.
+    of equal score pass the threshold together, so their order does not matter.
 
     Args:
       scores: any scale; NaN counts as the lowest.
@@ -95,6 +137,21 @@ def average_precision(
     ranked = np.where(np.isnan(scores), -np.inf, scores).T
     columns = zip(ranked, targets.T.astype(bool), strict=True)
     return np.array([_average_precision(*column) for column in columns], float)
+
+
+def class_indices(labels: Int[np.ndarray, " N"], count: int, classes: int) -> Int[np.ndarray, " N"]:
+    """Returns labels that are class indices, wide enough to calculate with.
+
+    Raises:
+      ValueError: they are too few or too many, or one is no class: -1 would pass as the last.
+    """
+    if labels.shape != (count,):
+        raise ValueError(f"Labels of shape {labels.shape}; expected ({count},).")
+    if count and not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(
+            f"Labels from {labels.min()} to {labels.max()}; expected 0 to {classes - 1}."
+        )
+    return labels.astype(np.int64)
 
 
 def _per_class(
@@ -123,18 +180,3 @@ def _average_precision(scores: Float[np.ndarray, " N"], targets: Bool[np.ndarray
 def _share(part: Int[np.ndarray, " K"], whole: Int[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
     """Returns part / whole, 0 where the whole is 0."""
     return np.where(whole > 0, part / np.maximum(whole, 1), 0.0)
-
-
-def _indices(labels: Int[np.ndarray, " N"], count: int, classes: int) -> Int[np.ndarray, " N"]:
-    """Returns labels that are class indices, wide enough to calculate with.
-
-    Raises:
-      ValueError: they are too few or too many, or one is no class: -1 would pass as the last.
-    """
-    if labels.shape != (count,):
-        raise ValueError(f"Labels of shape {labels.shape}; expected ({count},).")
-    if count and not 0 <= labels.min() <= labels.max() < classes:
-        raise ValueError(
-            f"Labels from {labels.min()} to {labels.max()}; expected 0 to {classes - 1}."
-        )
-    return labels.astype(np.int64)

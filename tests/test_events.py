@@ -1,0 +1,157 @@
+"""Events are where the scores say, and every wrong input is named."""
+
+import json
+
+import numpy as np
+import pytest
+from data.conftest import write_video
+from tiny import noise_video
+
+from vivit_jax import events
+from vivit_jax.analysis import anomaly
+from vivit_jax.analysis.thresholds import evaluation
+from vivit_jax.data.windows import Grid
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    frames = np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), np.uint8)
+    path = tmp_path_factory.mktemp("long") / "noise.mp4"
+    return write_video(path, 40, texture=frames.__getitem__)
+
+
+@pytest.fixture
+def command(command_of):
+    return command_of(events)
+
+
+def test_a_threshold_that_is_always_reached_gives_one_event_a_class(command, video, tmp_path):
+    truth = tmp_path / "truth.csv"
+    truth.write_text(f"video,begin,end,label\n{video},0,4,a\nnoise.mp4,1,3,b\n")
+    code, (out, _) = command(
+        *(video, "--threshold", "0", "--json", "--truth", truth, "--out", tmp_path / "out")
+    )
+    assert code == 0
+    made, worth = map(json.loads, out.splitlines())
+    assert list(made) == ["video", "seconds", "windows", "partial", "lost", "events"]
+    assert made["windows"] == 37  # a hop of one moment, a quarter of a window's four
+    assert {one["label"] for one in made["events"]} <= {"a", "b"}
+    assert all(0 <= one["begin"] < one["end"] <= 4 for one in made["events"])
+    assert set(worth["evaluation"]) == {"found", "naive"}
+    assert (tmp_path / "out/noise.events.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_thresholds_are_learnt_written_and_used_and_are_one_models(command, video, tmp_path):
+    truth, file = tmp_path / "truth.json", tmp_path / "thresholds.json"
+    both = [{"begin": 0, "end": 4, "label": label} for label in ("a", "b")]
+    truth.write_text(json.dumps({"noise": both}))
+    code, (out, _) = command(video, "--learn", truth, "--thresholds", file, "--json")
+    assert code == 0
+    learnt = json.loads(out)
+    assert set(learnt) == {"a", "b"}
+    leading = max(learnt, key=lambda label: learnt[label]["f1"])
+    assert learnt[leading]["f1"] == 1
+    assert json.loads(file.read_text())["thresholds"] == learnt
+    code, (out, _) = command(video, "--thresholds", file, "--threshold", "2", "--json")
+    assert code == 0
+    found_ = [one for one in json.loads(out)["events"] if one["label"] == leading]
+    assert [(one["begin"], one["end"]) for one in found_] == [(0, 4)]
+    code, (_, error) = command(video, "--thresholds", file, "--hop", "0.3")
+    assert code == 2
+    assert "was learnt otherwise: hop was 0.0 and is 0.3" in error
+    file.write_text(file.read_text().replace('"fingerprint": "', '"fingerprint": "x'))
+    code, (_, error) = command(video, "--thresholds", file)
+    assert code == 2
+    assert "fingerprint was 'x" in error
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("video,begin,end,label\nnoise.mp4,0,4,bb\n", "line 2: the model has no class 'bb'. Did"),
+        ("video,begin,end,label\nnoise.mp4,4,4,a\n", "line 2: video 'noise.mp4', begin '4', end"),
+        ("video,begin,end,label\n\nnoise.mp4,x,4,a\n", "line 3: video 'noise.mp4', begin 'x'"),
+        ("path,begin,end\na,0,1\n", "line 1: no column video; expected"),
+        ("video,begin,end,label\nother.mp4,0,4,a\n", "names none of the videos: it has other.mp4"),
+        ("video,begin,end,label\n", "tells of nothing"),
+        ("", "line 1: no column video"),
+    ],
+)
+def test_a_truth_file_that_cannot_be_used_is_refused_with_its_line(
+    command, video, tmp_path, text, message
+):
+    truth = tmp_path / "truth.csv"
+    truth.write_text(text)
+    code, (out, error) = command(video, "--truth", truth)
+    assert (code, out) == (2, "")
+    assert f"{truth}" in error
+    assert message in error
+
+
+def test_windows_longer_than_the_video_and_cut_files_are_told(command, video, tmp_path):
+    code, (out, _) = command(video, "--window", "9", "--json")
+    assert code == 1
+    assert "longer than the video" in json.loads(out)["error"]["message"]
+    noise = np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), np.uint8)
+    cut = write_video(tmp_path / "a.mkv", 40, texture=noise.__getitem__)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size * 3 // 5])
+    code, (out, _) = command(cut, "--json")
+    assert (code, json.loads(out)["partial"]) == (1, True)
+
+
+def test_what_no_normal_video_shows_is_unusual(command, tmp_path):
+    for seed in range(4):
+        noise_video(tmp_path / "normal" / f"{seed}.mp4", seed)
+    frames = np.random.default_rng(9).integers(0, 256, (40, 32, 48, 3), np.uint8)
+    frames[15:25] = 255
+    odd = write_video(tmp_path / "odd.mp4", 40, height=32, width=48, texture=frames.__getitem__)
+    truth = tmp_path / "truth.csv"
+    truth.write_text("video,begin,end\nodd.mp4,1.5,2.5\n")
+    given = ["--anomaly", "--normal", tmp_path / "normal", "--nearest", 2, "--truth", truth]
+    code, (out, error) = command(odd, *given, "--json", "--out", tmp_path / "out")
+    assert code == 0
+    assert "12 windows of 4 normal videos" in error
+    made, worth = map(json.loads, out.splitlines())
+    assert worth["evaluation"]["roc_auc"] > 0.95
+    best = max(made["timeline"], key=lambda one: one["score"])
+    assert 1.2 <= best["begin"] <= 2.1
+    assert (tmp_path / "out/odd.unusual.png").exists()
+    code, (_, error) = command(odd, *given, "--by", "reconstruction")
+    assert code == 2
+    assert "'masked_pixels'" in error
+    code, (_, error) = command(odd, "--anomaly", "--normal", odd)
+    assert code == 2
+    assert "too few" in error
+
+
+def test_left_out_distances_are_those_from_the_other_videos_windows():
+    rng = np.random.default_rng(0)
+    rows, owner = rng.standard_normal((12, 40)), np.repeat(np.arange(4), 3)
+    usual = anomaly.Usual(rows, owner, [])
+    made = anomaly.Distance(usual, 2)
+    assert not made.whitened
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    for i in range(12):
+        others = np.sort((unit @ unit[i])[owner != owner[i]])
+        assert made.own()[i] == pytest.approx(1 - others[-2:].mean(), abs=1e-5)
+    near = anomaly.Distance(usual, 1)(rows)
+    np.testing.assert_allclose(near, 0, atol=1e-5)
+
+
+def test_a_moments_score_is_the_mean_of_its_windows():
+    grid = Grid(4, 2.0, (0, 2, 4, 5), 9)
+    scores = np.array([1.0, 3.0, np.nan, 7.0])
+    expected = [1, 1, 2, 2, 3, 5, 7, 7, 7]
+    np.testing.assert_allclose(anomaly.by_moment(scores, grid), expected)
+    np.testing.assert_array_equal(
+        anomaly.happens([(1, 2), (4, 9)], grid), [0, 0, 1, 1, 0, 0, 0, 0, 1]
+    )
+
+
+def test_an_evaluation_of_the_truth_itself_is_perfect():
+    truth = [[(0.0, 2.0, 0), (2.0, 5.0, 1)], [(1.0, 4.0, 1)]]
+    found = [[(*one, 0.5) for one in of_video] for of_video in truth]
+    made = evaluation(found, truth, ["a", "b", "c"])  # type: ignore[arg-type]
+    assert made["mean"] == 1
+    assert made["by_class"] == {"a": 1, "b": 1}
+    assert evaluation([[]], [[]], ["a"])["mean"] is None

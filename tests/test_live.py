@@ -1,0 +1,228 @@
+"""A stream is judged while it runs; who is too slow misses windows, and is told how many."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import av
+import numpy as np
+import pytest
+from data.conftest import write_video
+
+from vivit_jax import predict
+from vivit_jax.data import windows
+from vivit_jax.data.geometry import Geometry
+from vivit_jax.data.live import Stream, check
+from vivit_jax.data.live_source import Pace, Picker
+from vivit_jax.errors import InputError
+from vivit_jax.watching import Watcher
+
+ROOT = pathlib.Path(__file__).parents[1]
+SMALL = Geometry(16, test_crops=1)
+EACH = windows.Rate(stride=1)
+
+
+def seen(stream, pause=0.0):
+    """Returns all windows of a stream."""
+    found = []
+    with stream:
+        while not stream.over:
+            window = stream.newest(5.0)
+            if window:
+                found.append(window)
+                time.sleep(pause)
+    return found
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    frames = np.random.default_rng(0).integers(0, 256, (24, 48, 64, 3), np.uint8)
+    path = tmp_path_factory.mktemp("live") / "noise.mp4"
+    options = {"g": "6", "qp": "4", "bf": "0"}  # frames that come late come together
+    return write_video(path, 24, texture=frames.__getitem__, options=options)
+
+
+@pytest.fixture
+def address():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def broadcast(address, video, *stall):
+    """Runs a process that sends a video to who connects; returns when it listens."""
+    given = [f"{address}?listen=1", str(video), *map(str, stall)]
+    process = subprocess.Popen([sys.executable, str(ROOT / "tests/broadcaster.py"), *given])
+    try:
+        time.sleep(3.0)  # it takes one connection alone, so that none can be made to see
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def command(command_of):
+    return command_of(predict)
+
+
+def test_windows_of_a_file_that_is_played_are_those_of_the_file_in_its_own_time(video):
+    begin = time.monotonic()
+    stream = Stream(str(video), [], 4, EACH, SMALL, hop=0.2)
+    found = seen(stream)
+    assert time.monotonic() - begin > 2.0  # the last of 24 frames is shown at 2.3 s
+    with Watcher(4, EACH, SMALL, hop=0.2, workers=1) as watcher:
+        watched = watcher.watch(str(video), lambda clips: clips[:, 0])
+    for one in found:  # on a machine that has much to do, not all
+        number = round(one.begin / 0.2)
+        assert one.begin == pytest.approx(watched.spans[number, 0])
+        np.testing.assert_array_equal(one.pixels[0], watched.rows[number])
+    counts = stream.counts
+    assert counts.windows == len(found) > 5
+    assert (counts.windows + counts.windows_dropped, counts.frames) == (11, 24)
+    assert stream.failure is None
+
+
+def test_who_is_too_slow_sees_the_newest_and_knows_what_was_missed(video):
+    stream = Stream(str(video), [], 4, EACH, SMALL, hop=0.2)
+    found = seen(stream, pause=0.9)
+    counts = stream.counts
+    assert counts.windows == len(found) < 6
+    assert counts.windows + counts.windows_dropped == 11
+    assert 0 < counts.frames_dropped < 24
+    assert found[-1].end == pytest.approx(2.4)
+
+
+def test_a_stream_over_tcp_is_judged_window_by_window_to_its_end(command, video, address):
+    with broadcast(address, video):
+        code, (out, _) = command("--live", address, "--allow", "tcp", "--json", "--top", 1)
+    assert code == 0
+    *lines, last = map(json.loads, out.splitlines())
+    assert {round(one["begin"] / 0.4, 2) for one in lines} <= set(range(6))
+    assert len(lines) + last["summary"]["windows_dropped"] == 6
+    assert all(one["top"][0]["label"] in ("a", "b") for one in lines)
+    assert all(0 < one["latency_ms"] < 60_000 for one in lines)
+    assert last["summary"]["latency_ms_median"] <= last["summary"]["latency_ms_p95"]
+
+
+@pytest.mark.slow
+def test_a_stream_that_falls_silent_breaks_off(command, video, address):
+    with broadcast(address, video, 1.0):
+        code, (out, _) = command(
+            *("--live", address, "--allow", "tcp", "--json", "--patience", "1.5")
+        )
+    assert code == 1
+    error = json.loads(out.splitlines()[-1])["summary"]["error"]
+    assert error == {
+        "cause": "broken_off",
+        "message": "the stream breaks off: nothing came for 1.5 s",
+    }
+
+
+@pytest.mark.slow
+def test_seconds_end_it_well_and_ctrl_c_too(command, tiny_run, video, tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (16, 48, 64, 3), np.uint8)
+    long = write_video(tmp_path / "l.mp4", 600, texture=lambda i: frames[i % 16])
+    code, (out, _) = command("--live", long, "--seconds", "1", "--json")
+    assert code == 0
+    assert json.loads(out.splitlines()[-1])["summary"]["windows"] <= 3
+    given = [sys.executable, "-m", "vivit_jax.predict", "--checkpoint", str(tiny_run)]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    with subprocess.Popen(
+        [*given, "--live", str(long)],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        assert " ms  " in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+    assert "latency: median" in rest
+
+
+def test_what_is_cut_or_no_video_breaks_off(command, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (20, 48, 64, 3), np.uint8)
+    cut = write_video(tmp_path / "a.mkv", 20, texture=noise.__getitem__)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size * 3 // 5])
+    code, (out, _) = command("--live", cut, "--json")
+    assert code == 1
+    assert json.loads(out.splitlines()[-1])["summary"]["error"]["cause"] == "truncated"
+    sound = tmp_path / "sound.mp4"
+    with av.open(str(sound), "w") as made:
+        stream = made.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), "fltp", "mono")
+        frame.rate = 8000
+        made.mux(stream.encode(frame))  # type: ignore[arg-type]
+        made.mux(stream.encode(None))
+    code, (out, _) = command("--live", sound)
+    assert code == 1
+    assert "error: no_video: no stream of moving pictures" in out
+
+
+@pytest.mark.parametrize(
+    ("source", "allow", "message"),
+    [
+        ("http://127.0.0.1/a", [], "'http' is not allowed; .* unless you say --allow=http,tcp"),
+        ("http://127.0.0.1/a", ["http"], "'tcp' is not allowed; .* --allow=http,tcp"),
+        ("concat:a|b", ["tcp"], "the protocol 'concat' is not read"),
+        ("udp://127.0.0.1:1", ["upd"], "--allow=upd: expected of tcp, udp"),
+        ("data:video/mp4;base64,AAAA", [], "the protocol 'data' is not read"),
+    ],
+)
+def test_nothing_but_files_and_devices_is_opened_unless_allowed(source, allow, message):
+    with pytest.raises(InputError, match=message):
+        check(source, allow)
+
+
+def test_a_wrong_protocol_is_told_before_anything_is_opened(command):
+    code, (out, error) = command("--live", "tcp://127.0.0.1:9")
+    assert (code, out) == (2, "")
+    assert "--allow=tcp" in error
+
+
+@pytest.mark.parametrize("a_second", [3.0, 10.0, 25.0])
+def test_the_frame_that_is_nearest_to_each_moment_is_chosen(a_second):
+    rng = np.random.default_rng(0)
+    shown = 5 + np.cumsum(rng.uniform(0.02, 0.2, 60))
+    pick = Picker(a_second)
+    chosen = [one for i, seconds in enumerate(shown) for one in pick(seconds, i)]
+    for moment, number, anew in chosen:
+        distance = np.abs(shown - shown[0] - moment)
+        assert distance[number] <= distance.min() + 0.1 / a_second
+        assert anew == (moment == 0)
+    moments = [moment for moment, _, _ in chosen]
+    np.testing.assert_allclose(moments, np.arange(len(moments)) / a_second, atol=1e-9)
+
+
+def test_a_stream_that_jumps_begins_anew():
+    pick = Picker(10.0)
+    times = [0, 0.1, 0.2, 5.0, 5.1, 1.0, 1.1]
+    chosen = [one for i, seconds in enumerate(times) for one in pick(seconds, i)]
+    assert [number for _, number, _ in chosen] == [0, 1, 2, 3, 4, 5, 6]
+    assert [anew for _, _, anew in chosen] == [1, 0, 0, 1, 0, 1, 0]
+
+
+def test_decoding_is_late_where_packets_pile_up_and_not_where_the_stream_stalled():
+    pace = Pace(False)
+    assert not pace.late(0.0, 0.1, 100.0)
+    assert not pace.late(0.5, 0.0, 101.0)  # half a second behind
+    assert pace.late(0.6, 0.0, 102.0)
+    assert not pace.late(0.7, 0.5, 102.5)  # it had to wait for this one
+    assert not pace.late(1.7, 0.0, 103.6)
+    assert Pace(False).hold(9.0, 0.0) == 0
+    played = Pace(True)
+    assert played.hold(3.0, 50.0) == 0
+    assert played.hold(4.0, 50.2) == pytest.approx(0.8)

@@ -1,0 +1,1 @@
+"""What the commands on videos are made of, above a model that looks at clips."""
