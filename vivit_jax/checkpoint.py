@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 FOLDER = "checkpoints"
 SET_ASIDE = "set_aside"
 _NAMED = 5  # arrays that a message about damage names
+_CAUSE = 500  # characters of what a part below says, in a message
 _LATE = 60.0  # seconds for which a network disk may show a folder that was moved
 _talks = itertools.count()  # names of what processes tell each other
 
@@ -65,6 +66,15 @@ def _flush(*paths: pathlib.Path) -> None:
             os.fsync(place)
         finally:
             os.close(place)
+
+
+def _cause(error: Exception | str) -> str:
+    """Returns what an error says, without the pages that TensorStore adds.
+
+    It tells what it wanted first, with one long path after another, and why it could not last.
+    """
+    text = str(error).split(" [tensorstore_spec")[0]
+    return text if len(text) <= _CAUSE else f"{text[: _CAUSE // 2]} ... {text[-_CAUSE // 2 :]}"
 
 
 def locate(folder: pathlib.Path) -> tuple[pathlib.Path, int | None]:
@@ -385,9 +395,8 @@ class Checkpoints:
         except (MemoryError, jax.errors.JaxRuntimeError):  # of the machine, not of the files
             raise
         except Exception as error:
-            cause = str(error).split(" [tensorstore_spec")[0]  # of which pages follow
             raise Damaged(
-                f"{self.folder / str(step)} is damaged: {type(error).__name__}: {cause[:500]}"
+                f"{self.folder / str(step)} is damaged: {type(error).__name__}: {_cause(error)}"
             ) from error
 
     def _set_aside(self, step: int, reason: str) -> None:
@@ -424,7 +433,7 @@ class Checkpoints:
         assert self._saving is not None
         (step, wanted), self._saving = self._saving, None
         free = shutil.disk_usage(self.folder).free
-        text = str(cause).split(" [tensorstore_spec")[0][:500] or type(cause).__name__
+        text = _cause(cause) or type(cause).__name__
         return NotSaved(
             f"Step {step} could not be saved: it wants up to {wanted:,} bytes, and {free:,} are "
             f"free in {self.folder}. What was saved before stays. ({text})"

@@ -260,6 +260,14 @@ def start(*arguments: str) -> subprocess.Popen:
     return subprocess.Popen(program, stdout=subprocess.DEVNULL)
 
 
+def written(file: pathlib.Path, seconds: float = 30.0) -> None:
+    """Returns once a file has something in it."""
+    end = time.monotonic() + seconds
+    while not (file.exists() and file.stat().st_size):
+        assert time.monotonic() < end, f"nothing was written to {file.name}"
+        time.sleep(0.01)
+
+
 def decoding(pid: int, file: pathlib.Path, seconds: float = 30.0) -> None:
     """Returns once a process has a file open."""
     end = time.monotonic() + seconds
@@ -295,6 +303,7 @@ def test_a_decoder_that_dies_or_hangs_costs_one_video_which_is_tried_again(long,
 def test_ctrl_c_keeps_what_was_measured(long):
     (long / "list.txt").write_text("short.mp4\nlong.mp4\n")
     with start(*command(long)) as process:
+        written(long / "out/checks.jsonl")
         decoding(worker_of(process), long / "long.mp4")
         process.send_signal(signal.SIGINT)
     assert process.returncode == -signal.SIGINT
