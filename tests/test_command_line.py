@@ -51,3 +51,13 @@ def test_a_folder_gives_its_videos_once(tmp_path):
         (tmp_path / name).write_bytes(b"x")
     found = command_line.videos([str(tmp_path), str(tmp_path / "a.mp4")])
     assert found == [str(tmp_path / "a.mp4"), str(tmp_path / "b/c.mkv")]
+
+
+def test_pictures_are_named_after_their_video_and_those_of_two_of_a_name_differ():
+    paths = ["x/a.mp4", "y/a.mkv", "b.mp4", "a-2.mp4", "b.mp4"]
+    names = command_line.names(paths)
+    assert set(names) == set(paths)
+    assert (names["b.mp4"], names["a-2.mp4"]) == ("b", "a-2")
+    assert names["x/a.mp4"].startswith("a-")
+    assert len(set(names.values())) == 4
+    assert command_line.names(reversed(paths)) == names

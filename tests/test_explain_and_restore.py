@@ -83,7 +83,7 @@ def test_every_window_is_explained_and_every_frame_is_shown_once(
 
 
 def test_a_table_names_the_asked_class_and_two_videos_of_one_name_have_files_of_their_own(
-    run, tiny_run, video, videos, tmp_path
+    run, tiny_run, video, tmp_path
 ):
     again = write_video(tmp_path / "long.mkv", 6, texture=None)
     given = ["--checkpoint", tiny_run, video, again, "--out", tmp_path / "out"]

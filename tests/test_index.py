@@ -195,6 +195,7 @@ def test_mean_pictures_are_means_of_cells():
 
 
 def test_without_faiss_a_large_index_says_what_to_install(folder, monkeypatch):
+    assert queries.LARGE == 1_000_000
     monkeypatch.setattr(queries, "LARGE", 5)
     monkeypatch.setitem(sys.modules, "faiss", None)
     approximate.load.cache_clear()

@@ -13,7 +13,6 @@ from data.conftest import write_video
 from PIL import Image
 
 from vivit_jax import search, summarise, terminal, train
-from vivit_jax.analysis import queries
 from vivit_jax.data import windows
 
 
@@ -279,10 +278,8 @@ def test_a_summary_of_seconds_and_of_damaged_videos(said, workdir, videos, tmp_p
     assert "--frames is 0" in besides
 
 
-def test_names_of_pictures_differ():
-    assert summarise.distinct(["x/a.mp4", "y/a.mkv", "b.mp4"]) == ["a", "a-2", "b"]
+def test_picked_windows_that_touch_are_one_stretch_of_the_film():
     assert summarise.merged([(0, 1), (1, 2), (3, 4), (3.5, 5)]) == [(0, 2), (3, 5)]
-    assert queries.LARGE == 1_000_000
 
 
 def test_help_needs_no_jax(said):

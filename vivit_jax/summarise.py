@@ -14,7 +14,6 @@ Exit codes: 0 all of all videos was read, 1 it was not, 2 something that was giv
 """
 
 import argparse
-import collections
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -58,7 +57,7 @@ def summarise(arguments: argparse.Namespace) -> int:
 
     paths = command_line.videos(arguments.videos)
     observer = Observer(arguments.checkpoint)
-    names = dict(zip(paths, distinct(paths), strict=True))
+    names = command_line.names(paths)
 
     with command_line.watcher(observer, arguments) as watcher:
 
@@ -67,17 +66,6 @@ def summarise(arguments: argparse.Namespace) -> int:
             return picked(watched, arguments, names[path])
 
         return command_line.answer(paths, of, in_words, arguments.json)
-
-
-def distinct(paths: Sequence[str]) -> list[str]:
-    """Returns what the pictures of each video are called: its own name, with a number for more."""
-    seen: collections.Counter[str] = collections.Counter()
-    names = []
-    for path in paths:
-        stem = pathlib.Path(path).stem
-        seen[stem] += 1
-        names.append(stem if seen[stem] == 1 else f"{stem}-{seen[stem]}")
-    return names
 
 
 def picked(watched: "Watched", arguments: argparse.Namespace, name: str) -> command_line.Answer:

@@ -160,22 +160,9 @@ def train_step(
     if accumulate == 1:
         (_, (metrics, losses)), grads = gradient(learnt, batch, step_key)
     else:
-        # Neighbours go to different parts, so each device keeps the examples that it has.
-        parts = {k: rearrange(v, "(b a) ... -> a b ...", a=accumulate) for k, v in batch.items()}
-        keys = jax.random.split(step_key, accumulate)
-
-        def add(total, step):
-            (_, (metrics, losses)), grads = gradient(learnt, *step)
-            if clip_parts:
-                grads = clipped(grads, clip_parts * step[0]["valid"].sum() * weight)
-            return jax.tree.map(jnp.add, total, (grads, metrics)), losses
-
-        one = jax.tree.map(lambda x: x[0], (parts, keys))
-        (_, (metrics, _)), grads = jax.eval_shape(gradient, learnt, *one)
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (grads, metrics))
-        (grads, metrics), losses = jax.lax.scan(add, zeros, (parts, keys))
-        losses = rearrange(losses, "a b -> (b a)")
-
+        grads, metrics, losses = _summed(
+            gradient, learnt, batch, step_key, accumulate, clip_parts, weight
+        )
     norm = metrics["grad_norm"] = optax.tree.norm(grads)
     good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm) & batch["valid"].any()
     history, spiky = state.history, jnp.zeros((), bool)
@@ -209,6 +196,43 @@ def train_step(
         losses=losses,
         finite=jnp.isfinite(losses),
     )
+
+
+def _summed(
+    gradient: Callable[..., Any],
+    learnt: Params,
+    batch: Batch,
+    key: Key[Array, ""],
+    count: int,
+    clip_parts: float,
+    weight: Float[Array, ""],
+) -> tuple[Params, dict[str, Float[Array, ""]], Float[Array, " B"]]:
+    """Returns the gradient, the metrics and the examples' losses of a batch, part after part.
+
+    Args:
+      gradient: of a part's share; by parameters, the part and a key.
+      learnt: the parameters.
+      batch: all of it.
+      key: of what is drawn for it.
+      count: of parts.
+      clip_parts: see train_step.
+      weight: of an example in the batch's mean.
+    """
+    # Neighbours go to different parts, so each device keeps the examples that it has.
+    parts = {k: rearrange(v, "(b a) ... -> a b ...", a=count) for k, v in batch.items()}
+    keys = jax.random.split(key, count)
+
+    def add(total, step):
+        (_, (metrics, losses)), grads = gradient(learnt, *step)
+        if clip_parts:
+            grads = clipped(grads, clip_parts * step[0]["valid"].sum() * weight)
+        return jax.tree.map(jnp.add, total, (grads, metrics)), losses
+
+    one = jax.tree.map(lambda x: x[0], (parts, keys))
+    (_, (metrics, _)), grads = jax.eval_shape(gradient, learnt, *one)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (grads, metrics))
+    (grads, metrics), losses = jax.lax.scan(add, zeros, (parts, keys))
+    return grads, metrics, rearrange(losses, "a b -> (b a)")
 
 
 def either(good: Bool[Array, ""], after: TrainState, before: TrainState) -> TrainState:

@@ -71,22 +71,38 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("repeat", range(metafunc.config.getoption("--trials", 1)))
 
 
-def pytest_terminal_summary(terminalreporter, config):
+def pytest_configure(config):
+    file = config.getoption("--faults-to", "")
+    if file and not hasattr(config, "workerinput"):  # in the process that all trials are told to
+        config.pluginmanager.register(Written(pathlib.Path(file)))
+
+
+class Written:
+    """A line in a file for each trial, as soon as it has ended."""
+
+    def __init__(self, file: pathlib.Path):
+        """Empties the file."""
+        self._file = file
+        file.write_text("", encoding="utf-8")
+
+    def pytest_runtest_logreport(self, report):
+        with self._file.open("a", encoding="utf-8") as file:
+            for one in trials_of(report):
+                file.write(json.dumps(one | {"test": report.nodeid}) + "\n")
+
+
+def trials_of(report: pytest.TestReport) -> list[dict]:
+    """Returns what a test said of its trials."""
+    if report.when != "call":
+        return []
+    return [value for name, value in report.user_properties if name == PROPERTY]
+
+
+def pytest_terminal_summary(terminalreporter):
     reports = [r for rs in terminalreporter.stats.values() for r in rs if hasattr(r, "when")]
-    found = [
-        value
-        for report in reports
-        if report.when == "call"
-        for name, value in report.user_properties
-        if name == PROPERTY
-    ]
-    if not found:
-        return
-    if file := config.getoption("--faults-to", ""):
-        lines = "".join(json.dumps(one) + "\n" for one in found)
-        pathlib.Path(file).write_text(lines, encoding="utf-8")
-    terminalreporter.section("faults")
-    terminalreporter.write_line(table(found))
+    if found := [one for report in reports for one in trials_of(report)]:
+        terminalreporter.section("faults")
+        terminalreporter.write_line(table(found))
 
 
 def table(found: list[dict]) -> str:
