@@ -5,6 +5,7 @@ import pathlib
 import setuptools
 
 HERE = pathlib.Path(__file__).parent
+SEARCH = ["faiss-cpu>=1.15"]  # of more than a million windows, without reading them all
 PARITY = ["torch>=2.13", "transformers>=5.9"]
 
 setuptools.setup(
@@ -47,10 +48,16 @@ setuptools.setup(
         "tensorflow-datasets>=4.9.10",
     ],
     extras_require={
-        "test": ["beartype>=0.20", "pytest>=8.4", "pytest-xdist>=3.8", "scikit-learn>=1.7"],
+        "test": [
+            "beartype>=0.20",
+            "pytest>=8.4",
+            "pytest-xdist>=3.8",
+            "scikit-learn>=1.7",
+            *SEARCH,
+        ],
         "parity": PARITY,
         "lint": ["pre-commit>=4", "pyright[nodejs]==1.1.414", "ruff==0.17.5"],  # each finds more
-        "search": ["faiss-cpu>=1.15"],  # of more than a million windows, without reading them all
+        "search": SEARCH,
         "beam": ["apache-beam>=2.77"],  # building records on more than one machine
         "gpu": ["jax[cuda13]>=0.10.2"],
         "tpu": ["jax[tpu]>=0.10.2"],
