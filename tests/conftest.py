@@ -1,5 +1,6 @@
 """Every test runs on 8 CPU devices, with shapes checked, and compiles each program once ever."""
 
+import os
 import pathlib
 import signal
 import sys
@@ -11,6 +12,9 @@ from jaxtyping import install_import_hook
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
+# Half of the time to compile; the processes that tests start read it too.
+jax.config.update("jax_disable_most_optimizations", True)
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update(
     "jax_compilation_cache_dir", str(pathlib.Path(__file__).parents[1] / ".cache/jax")

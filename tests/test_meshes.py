@@ -15,8 +15,6 @@ from vivit_jax.objectives.classify import Classify
 from vivit_jax.train_step import init_state, train_step
 
 BATCH, FRAMES, SIDE, STEPS = 16, 8, 32, 5
-# Half of the time to compile; where arrays lie is another part of the compiler's.
-SOON = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 MESHES = {
     "data 8": {"data": 8},
     "fsdp 8": {"data": 1, "fsdp": 8},
@@ -86,7 +84,7 @@ def train(objective, sizes, accumulate):
         return init_state(objective.init(keys, clip)["params"], optimizer, average)
 
     places = sharding.shardings(jax.eval_shape(init), mesh)
-    state = jax.jit(init, out_shardings=places, compiler_options=SOON)()
+    state = jax.jit(init, out_shardings=places)()
     step = functools.partial(
         train_step,
         objective=objective,
@@ -99,7 +97,7 @@ def train(objective, sizes, accumulate):
     on_devices = sharding.to_devices(batch(), mesh)
     losses = []
     outputs = places, sharding.replicated(mesh)
-    step = jax.jit(step, donate_argnums=0, out_shardings=outputs, compiler_options=SOON)
+    step = jax.jit(step, donate_argnums=0, out_shardings=outputs)
     with jax.set_mesh(mesh):
         for _ in range(STEPS):
             state, info = step(state, on_devices)

@@ -273,7 +273,6 @@ def mixing():
     return Classify(encoder, (3,), mixup=0.8, cutmix=1.0)
 
 
-SOON = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 PARTS = {"accumulate": 2, "clip_parts": 0.5}
 CASES = {  # objective, options of the step, sizes of the mesh, which clips a white third one spoils
     "parts, mixing and bfloat16 on 8 devices": (mixing, PARTS, {"data": 4, "fsdp": 2}, (2, 12)),
@@ -320,8 +319,8 @@ def test_a_step_that_is_left_out_changes_nothing_of_those_after_it(case, at):
 
     places = sharding.shardings(jax.eval_shape(init), mesh)
     outputs = (places, sharding.replicated(mesh))
-    step = jax.jit(step, out_shardings=outputs, compiler_options=SOON)
-    state = by_hand = jax.jit(init, out_shardings=places, compiler_options=SOON)()
+    step = jax.jit(step, out_shardings=outputs)
+    state = by_hand = jax.jit(init, out_shardings=places)()
     with jax.set_mesh(mesh):
         for number in range(at + 3):
             state, info = step(state, batch(number, number == at))
