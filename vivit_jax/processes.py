@@ -14,6 +14,7 @@ has no public name; its public collectives would have to compile, with devices t
 """
 
 import contextlib
+import logging
 import os
 import socket
 import sys
@@ -147,6 +148,7 @@ def leave(code: int) -> int:
 
 def end(code: int) -> NoReturn:
     """Ends this process at once, whatever its threads still do, where all processes leave alike."""
+    logging.disable()  # else a thread that compiles has the last word
     client, index, count = together()
     if count > 1:
         with contextlib.suppress(Exception):  # somebody does not come

@@ -16,7 +16,6 @@ but a step, and would leave a process that waits for videos or evaluates to its 
 """
 
 import contextlib
-import logging
 import os
 import pathlib
 import signal
@@ -121,7 +120,6 @@ class Stop:
         with self._lock:
             told, self._told = self._told, True
         if not told:
-            logging.disable()  # a thread that compiles would have the last word
             print(stopped, file=sys.stderr)
         end(128 + stopped.number)
 
