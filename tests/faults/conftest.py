@@ -91,7 +91,7 @@ class Written:
                 file.write(json.dumps(one | {"test": report.nodeid}) + "\n")
 
 
-def trials_of(report: pytest.TestReport) -> list[dict]:
+def trials_of(report) -> list[dict]:
     """Returns what a test said of its trials."""
     if report.when != "call":
         return []
