@@ -33,3 +33,10 @@ def test_an_array_of_many_devices_is_looked_at_where_it_lies():
     finite.check({"a": array})
     with pytest.raises(NotFinite):
         finite.check({"a": array.at[11].set(np.nan)})
+
+
+def test_hundreds_of_arrays_of_many_devices_do_not_wait_for_one_another():
+    mesh = sharding.make_mesh(config.Mesh(data=1, fsdp=8))
+    place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("fsdp"))
+    array = jax.device_put(jnp.arange(16.0), place)
+    finite.check({f"a{i}": array for i in range(2000)})  # with XLA's room for 32, never

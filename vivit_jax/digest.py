@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vivit_jax.trees import by_path
+from vivit_jax.trees import by_path, fetched
 
 _SMALL = 1 << 20  # bytes of an array of a device, up to which it is digested on the host
 _BLOCK = 1 << 16  # words of a host's array at once, so that they stay in a core's cache
@@ -31,10 +31,9 @@ def digests(tree: Any) -> tuple[dict[str, str], list[str]]:
     """
     arrays = by_path(tree)
     large = {path: x for path, x in arrays.items() if _worth_a_program(x)}
-    sums = {path: _on_device(x) for path, x in large.items()}  # all begin before any is waited for
     small = {path: x for path, x in arrays.items() if path not in large}
     found = {path: _on_host(np.asarray(x)) for path, x in jax.device_get(small).items()}
-    found |= jax.device_get(sums)
+    found |= fetched(_on_device, large)
     texts = {path: f"{int(found[path][0]):08x}" for path in arrays}
     return texts, [path for path in arrays if found[path][1]]
 

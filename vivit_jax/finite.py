@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from vivit_jax.errors import NotFinite, some
-from vivit_jax.trees import by_path
+from vivit_jax.trees import by_path, fetched
 
 _SHOWN = 5  # arrays that a message names
 
@@ -18,8 +18,7 @@ def check(tree: Any) -> None:
       NotFinite: names the arrays.
     """
     leaves = {p: x for p, x in by_path(tree).items() if jnp.issubdtype(x.dtype, jnp.inexact)}
-    found = jax.device_get({path: _finite(leaf) for path, leaf in leaves.items()})
-    bad = [path for path, finite in found.items() if not finite]
+    bad = [path for path, finite in fetched(_finite, leaves).items() if not finite]
     if bad:
         raise NotFinite(f"not finite: {some(bad, _SHOWN)}")
 
