@@ -323,7 +323,9 @@ def test_a_run_goes_on_from_an_older_step_that_was_gone_back_to(trial, repeat, c
 
 
 @pytest.mark.parametrize("kind", ["below_a_file", "read_only"])
-def test_a_workdir_that_cannot_be_written_ends_the_run_at_once(trial, videos, tmp_path, kind):
+def test_a_workdir_that_cannot_be_written_ends_the_run_at_once(
+    trial, videos, tmp_path, kind, repeat
+):
     with trial(34, kind) as one, contextlib.ExitStack() as stack:
         workdir = tmp_path / "there/run"
         workdir.parent.mkdir()

@@ -146,7 +146,7 @@ NAMES = {
 
 
 @pytest.mark.slow
-def test_a_run_over_names_that_are_hard_to_read(tmp_path, trial):
+def test_a_run_over_names_that_are_hard_to_read(tmp_path, trial, repeat):
     """Names of videos, of a class and of what is no video; and one of 20 held-out videos cut."""
     videos, run = tmp_path / "videos", tmp_path / "run"
     for i, name in enumerate(NAMES.values()):
@@ -184,7 +184,7 @@ def test_a_run_over_names_that_are_hard_to_read(tmp_path, trial):
         assert "1 of 20 videos could not be read:\n  val/b/7.mp4: " in said
 
 
-def test_a_class_whose_name_is_two_lines_is_refused(tmp_path, trial):
+def test_a_class_whose_name_is_two_lines_is_refused(tmp_path, trial, repeat):
     noise_video(tmp_path / "a\nb" / "v.mp4", 0)
     with trial(27, "a class of two lines"), pytest.raises(InputError, match="one line"):
         open_sources(config.Data(root=str(tmp_path), holdout=0.0))

@@ -171,7 +171,7 @@ def test_frames_are_chosen_by_time_where_rates_vary(about, tmp_path, pool, trial
         assert not one.silent
 
 
-def test_no_odd_video_crashes_or_hangs_a_process(real_clips, pool, trial):  # noqa: F811
+def test_no_odd_video_crashes_or_hangs_a_process(real_clips, pool, trial, repeat):  # noqa: F811
     odd = [path for path in real_clips if path.parent.name == "odd"]
     before = pool.processes()
     causes = Counter(x if isinstance(x, str) else "read" for x in (read(pool, p) for p in odd))

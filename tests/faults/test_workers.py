@@ -96,7 +96,7 @@ def test_what_a_video_does_to_its_process_costs_that_video_alone(name, hostile, 
         assert (hostile / "canary").read_bytes() == b""
 
 
-def test_videos_that_go_or_change_while_a_run_goes_on_are_counted(tmp_path, good, trial):
+def test_videos_that_go_or_change_while_a_run_goes_on_are_counted(tmp_path, good, trial, repeat):
     names = [f"{i}.mp4" for i in range(12)]
     for name in names:
         shutil.copy(good["h264"], tmp_path / name)
@@ -115,7 +115,7 @@ def test_videos_that_go_or_change_while_a_run_goes_on_are_counted(tmp_path, good
 
 
 @pytest.mark.slow
-def test_when_all_videos_are_bad_a_run_ends_with_the_causes(tmp_path, trial):
+def test_when_all_videos_are_bad_a_run_ends_with_the_causes(tmp_path, trial, repeat):
     for i in range(16):
         path = tmp_path / "videos" / "ab"[i % 2] / f"{i}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -151,7 +151,7 @@ def test_some_bad_videos_are_counted_up_to_the_limit(share, goes_on, tmp_path, g
 
 
 @pytest.mark.slow
-def test_memory_stays_flat_over_many_decodes(good, trial):
+def test_memory_stays_flat_over_many_decodes(good, trial, repeat):
     """Of little videos; tests/benchmarks/soak.py is for real ones."""
     folder = good["h264"].parent
     (folder / "cut.mp4").write_bytes(good["h264"].read_bytes()[:5000])
