@@ -41,6 +41,40 @@ def test_each_window_has_its_frames_whatever_the_stretches(tmp_path, monkeypatch
     assert grid.span(len(grid) - 1) == pytest.approx((3.6, 4.4))
 
 
+@pytest.mark.parametrize("hop", [0.0, 0.2, 0.7, 1.5])
+def test_each_window_has_its_frames_where_stretches_are_short_in_time(tmp_path, monkeypatch, hop):
+    monkeypatch.setattr(windows, "SECONDS", 0.9)
+    monkeypatch.setattr(windows, "READ_AHEAD", 0.5)
+    path = write_video(tmp_path / "a.mp4", 44)
+    grid = windows.grid(measure(path), 4, windows.Rate(stride=1), hop)
+    found = all_of(path, grid)
+    expected = [[first + i for i in range(4)] for first in grid.starts]
+    assert [numbers(window.pixels) for window in found] == expected
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.0, 100.0])  # of a window
+@pytest.mark.parametrize("hop", [0.25, 2.0, 5.0, 30.0, 300.0])
+@pytest.mark.parametrize("count", [16, 100, 10_000])
+def test_a_stretch_is_bounded_in_moments_and_in_time_and_has_no_far_gap(seconds, hop, count):
+    grid = windows.grid(Extent(3000.0, 25.0, 48, 64), 16, windows.Rate(seconds), hop)
+    moments = np.unique(np.asarray(grid.starts)[:, None] + np.arange(16))
+    parts = windows.stretches(moments, grid, count)
+    assert [begin for begin, _ in parts] == [0, *(end for _, end in parts[:-1])]
+    assert parts[-1][1] == len(moments)
+    for begin, end in parts:
+        some = moments[begin:end]
+        assert 0 < len(some) <= count
+        assert (some[-1] - some[0] + 1) / grid.rate < max(60.5, seconds + 1e-6)
+        gaps = np.diff(some)
+        assert (gaps[gaps > 1] <= 10 * grid.rate).all()
+
+
+def test_windows_that_lie_far_apart_are_read_alone():
+    grid = windows.grid(Extent(600.0, 25.0, 48, 64), 16, windows.Rate(2.0), 40.0)
+    moments = np.unique(np.asarray(grid.starts)[:, None] + np.arange(16))
+    assert windows.stretches(moments, grid, 10_000) == [(i, i + 16) for i in range(0, 256, 16)]
+
+
 def test_a_window_is_the_clip_that_judging_sees(tmp_path):
     path = write_video(tmp_path / "a.mp4", 16)
     three = Geometry(16, test_crops=3)

@@ -3,7 +3,8 @@
 A window is what a model sees at once: T moments at one rate. All windows of a video lie on one grid
 of moments, so that where they overlap a frame is decoded once. The grid is read in stretches, by
 decoding processes, a few ahead of what is asked for: memory does not grow with the video, and a
-stretch that cannot be read costs the windows that it has a part in, and no others.
+stretch that cannot be read costs the windows that it has a part in, and no others. So it is short,
+in bytes and in time, and has no gap that is sought across.
 """
 
 import collections
@@ -18,13 +19,16 @@ from typing import NamedTuple
 import numpy as np
 
 from vivit_jax.data.clips import Moments
+from vivit_jax.data.container import READ_AHEAD
 from vivit_jax.data.decode import Extent, measure
 from vivit_jax.data.geometry import Geometry
 from vivit_jax.data.pool import DecodeFailure, DecodePool
 from vivit_jax.data.worker import Task
 from vivit_jax.errors import InputError
 
+GROUP = 16  # windows that are shown to a model at once: bounds memory
 STRETCH = 32_000_000  # bytes of pixels that one task of a decoding process gives, about
+SECONDS = 60.0  # of video that it reads, at most, where a window is not longer
 _ROUNDING = 1e-6  # of a moment
 
 
@@ -70,6 +74,20 @@ class Grid:
         """Returns when a window begins and ends, seconds from the first frame."""
         first = self.starts[number]
         return first / self.rate, (first + self.frames) / self.rate
+
+
+class Stretch(NamedTuple):
+    """Moments that are read in one go.
+
+    Attributes:
+      begin: the number of the first, among all that are wanted.
+      end: of the first after them.
+      pixels: uint8 [crops moments H W 3], or why there are none.
+    """
+
+    begin: int
+    end: int
+    pixels: np.ndarray | DecodeFailure
 
 
 class Window(NamedTuple):
@@ -143,15 +161,35 @@ def measured(pool: DecodePool, video: str) -> Extent:
     return Extent(*found)
 
 
-def stretch(frames: int, geometry: Geometry) -> int:
-    """Returns the moments of one task: its pixels are about STRETCH bytes, and hold a window."""
+def most(frames: int, geometry: Geometry) -> int:
+    """Returns the most moments of a task: about STRETCH bytes of pixels, and at least a window."""
     return max(frames, STRETCH // (geometry.boxes * geometry.size**2 * 3))
 
 
 def pool_of(workers: int, frames: int, geometry: Geometry, **limits: float) -> DecodePool:
     """Returns decoding processes for windows of T frames; see DecodePool."""
-    size = stretch(frames, geometry) * geometry.boxes * geometry.size**2 * 3
+    size = most(frames, geometry) * geometry.boxes * geometry.size**2 * 3
     return DecodePool(workers, size, **limits)  # type: ignore[arg-type]
+
+
+def stretches(moments: np.ndarray, windows: Grid, count: int) -> list[tuple[int, int]]:
+    """Returns where the stretches that are read in one go begin and end, as Stretch has it.
+
+    Args:
+      moments: all that are wanted, rising.
+      windows: theirs.
+      count: of moments, the most of a stretch.
+    """
+    span = max(windows.frames, round(SECONDS * windows.rate))
+    gap = max(1, READ_AHEAD * windows.rate)  # within a window there is none
+    ends = np.append(np.flatnonzero(np.diff(moments) > gap) + 1, len(moments))
+    found = [0]
+    while found[-1] < len(moments):
+        begin = found[-1]
+        late = np.searchsorted(moments, moments[begin] + span)
+        far = ends[np.searchsorted(ends, begin, side="right")]
+        found.append(min(begin + count, int(late), int(far)))
+    return [*itertools.pairwise(found)]
 
 
 def read(
@@ -166,27 +204,26 @@ def read(
       geometry: which part of the picture, as to test.
       workers: processes of the pool.
     """
-    length = stretch(windows.frames, geometry)
     each = np.asarray(windows.starts)[:, None] + np.arange(windows.frames)
     moments = np.unique(each)  # where windows lie apart, not all of the video's
-    parts = range(0, len(moments), length)
+    parts = stretches(moments, windows, most(windows.frames, geometry))
 
-    def task(first: int) -> Task:
-        seconds = moments[first : first + length] / windows.rate
+    def task(part: tuple[int, int]) -> Task:
+        seconds = moments[slice(*part)] / windows.rate
         return Task(video, Moments(tuple(seconds.tolist())), geometry, (0,))
 
     with (
         concurrent.futures.ThreadPoolExecutor(workers + 1) as threads,
-        contextlib.closing(_ahead(threads, pool, map(task, parts), workers + 1)) as stretches,
+        contextlib.closing(_ahead(threads, pool, map(task, parts), workers + 1)) as read_ones,
     ):
-        held: collections.deque[tuple[int, np.ndarray | DecodeFailure]] = collections.deque()
-        arriving = zip(parts, stretches, strict=True)
+        held: collections.deque[Stretch] = collections.deque()
+        arriving = (Stretch(*part, pixels) for part, pixels in zip(parts, read_ones, strict=True))
         for number, start in enumerate(np.searchsorted(moments, windows.starts).tolist()):
-            while not held or held[-1][0] + length < start + windows.frames:
+            while not held or held[-1].end < start + windows.frames:
                 held.append(next(arriving))
-            while held[0][0] + length <= start:
+            while held[0].end <= start:
                 held.popleft()
-            yield Window(number, _cut(held, length, start, start + windows.frames))
+            yield Window(number, _cut(held, start, start + windows.frames))
 
 
 def _ahead(
@@ -208,16 +245,14 @@ def _ahead(
             future.cancel()
 
 
-def _cut(
-    held: Sequence[tuple[int, np.ndarray | DecodeFailure]], length: int, first: int, end: int
-) -> np.ndarray | DecodeFailure:
+def _cut(held: Sequence[Stretch], first: int, end: int) -> np.ndarray | DecodeFailure:
     """Returns the moments [first, end) out of stretches, uint8 [crops T H W 3]."""
     parts = []
-    for begin, pixels in held:
-        low, high = max(first, begin) - begin, min(end, begin + length) - begin
+    for one in held:
+        low, high = max(first, one.begin) - one.begin, min(end, one.end) - one.begin
         if low >= high:
             continue
-        if isinstance(pixels, DecodeFailure):
-            return pixels
-        parts.append(pixels[:, low:high])
+        if isinstance(one.pixels, DecodeFailure):
+            return one.pixels
+        parts.append(one.pixels[:, low:high])
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
