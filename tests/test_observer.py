@@ -63,3 +63,17 @@ def test_a_model_without_classes_is_refused_where_classes_are_wanted(tiny_videos
     assert seen.summaries(clips[:2]).shape == (2, 32)
     objective, params = seen.objective
     assert set(params) >= {"encoder", "decoder"}
+
+
+def test_many_clips_are_run_by_one_program_of_no_more_than_come_at_once(tiny_run):
+    seen, sizes = Observer(str(tiny_run)), []
+
+    def first_pixel(params, clips):
+        sizes.append(len(clips))  # while it is traced, once a program
+        return clips[:, 0, 0, 0, 0]
+
+    see = seen.seeing(first_pixel, {})
+    for count in (16, 3, 33, 9):  # on 8 devices
+        clips = np.arange(3 * count, dtype=np.uint8).reshape(count, 1, 1, 1, 1, 3)
+        np.testing.assert_array_equal(see(clips), clips[:, 0, 0, 0, 0])
+    assert sizes == [16, 8]

@@ -2,12 +2,14 @@
 
 It is opened from a run or from published weights, knows how its clips are made, and gives a row for
 each clip that it is shown, on all devices of this host. Any number of clips may come: they are run
-in groups of one size, which is compiled once.
+in groups of two sizes, of which each is compiled once: as many as the devices are given at once, or
+one a device where that will do.
 """
 
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,12 +21,12 @@ from jaxtyping import Float, UInt8
 
 from vivit_jax import config, recipe, sharding, trained
 from vivit_jax.data.geometry import Geometry
-from vivit_jax.data.windows import Rate
+from vivit_jax.data.windows import GROUP, Rate
 from vivit_jax.digest import digests
 from vivit_jax.errors import InputError
 from vivit_jax.evals.multi_view import view_scores
 
-AT_ONCE = 8  # clips of a device
+AT_ONCE = 8  # clips of a device, at most
 Clips = UInt8[np.ndarray, "n V T H W 3"]  # V crops of each
 
 
@@ -42,7 +44,7 @@ class Observer:
 
         Args:
           source: see trained.find.
-          at_once: clips that a device is given at once.
+          at_once: clips that a device is given at once, at most.
 
         Raises:
           InputError: there is no such checkpoint.
@@ -50,12 +52,28 @@ class Observer:
         self.saved = trained.find(source)
         self.experiment = self.saved.experiment
         self.mesh = sharding.make_mesh(config.Mesh(), jax.local_devices())
-        self._at_once = at_once * self.mesh.size
+        self._at_once = at_once
 
     @property
     def frames(self) -> int:
         """T, frames of a clip."""
         return self.experiment.data.frames
+
+    @property
+    def spread(self) -> bool:
+        """Whether it was trained on frames spread over whole videos."""
+        return self.experiment.data.sampling in ("segments", "key_frames")
+
+    def read(self, whole: bool = True) -> None:
+        """Reads the parameters now; a fault of theirs is then told once, and as no video's.
+
+        Args:
+          whole: of the objective; False for those of the encoder alone.
+
+        Raises:
+          InputError: they cannot be read.
+        """
+        _ = self.objective if whole else self.encoder
 
     def rate(self, seconds: float = 0.0) -> Rate:
         """Returns the rate of a clip's frames.
@@ -67,7 +85,7 @@ class Observer:
           InputError: it was trained on whole videos, so that it must be told.
         """
         data = self.experiment.data
-        if not seconds and data.sampling in ("segments", "key_frames"):
+        if not seconds and self.spread:
             raise InputError(
                 f"{self.saved.where} was trained on frames spread over whole videos "
                 f"(data.sampling = {data.sampling!r}), so a window has no length of its own: give "
@@ -159,9 +177,17 @@ class Observer:
         return run
 
     def _rows(self, function: Callable[[Any], Any], clips: Clips, at_once: int = 0) -> np.ndarray:
-        """Returns a row for each clip; groups are filled up with black ones."""
-        few = len(clips) <= self.mesh.size  # as of a stream: nobody waits for black ones
-        size = self.mesh.size if few else at_once or self._at_once
+        """Returns a row for each clip; groups are filled up with black ones.
+
+        Args:
+          function: gives the rows of as many clips as a group has.
+          clips: any number.
+          at_once: clips of a device, at most; 0 for the observer's.
+        """
+        devices = self.mesh.size
+        size = devices  # where clips are few, as of a stream: nobody waits for black ones
+        if len(clips) > devices:  # and no more than come at once
+            size *= min(at_once or self._at_once, math.ceil(GROUP / devices))
         place = sharding.batch_sharding(self.mesh)
         made = []
         for first in range(0, len(clips), size):
@@ -179,10 +205,10 @@ class Observer:
         Args:
           function: gives a row for each clip.
           params: of the objective or the encoder.
-          at_once: clips that a device is given at once.
+          at_once: clips that a device is given at once, at most.
         """
         compiled = self._compiled(function, params)
-        return lambda clips: self._rows(compiled, clips, at_once * self.mesh.size)
+        return lambda clips: self._rows(compiled, clips, at_once)
 
     @functools.cached_property
     def fingerprint(self) -> str:
