@@ -57,3 +57,19 @@ def test_a_video_of_which_nothing_can_be_read_is_named(tmp_path):
             watcher.watch(str(file), brightness)
         with pytest.raises(InputError, match=r"short\.mp4: a window of 0\.40 s is longer"):
             watcher.watch(str(short), brightness)
+
+
+def test_a_window_of_which_a_model_says_nothing_finite_is_lost(tmp_path):
+    path = str(write_video(tmp_path / "a.mp4", 20))
+
+    def see(clips):
+        first = brightness(clips)[:, :1]
+        return np.where(first == 4, np.inf, np.where(first == 8, np.nan, first))
+
+    with Watcher(4, EACH, SMALL, workers=1) as watcher:
+        watched = watcher.watch(path, see)
+        np.testing.assert_array_equal(watched.there, [True, False, False, True, True])
+        (lost,) = watched.lost
+        assert lost[:3] == (0.4, 1.2, "not_finite")
+        with pytest.raises(InputError, match=r"a\.mp4 can be used: not_finite: the model's output"):
+            watcher.watch(path, lambda clips: np.full((len(clips), 2), np.nan))

@@ -13,20 +13,21 @@ from vivit_jax.data import windows
 from vivit_jax.data.decode import Extent
 from vivit_jax.data.geometry import Geometry
 from vivit_jax.data.pool import DecodeFailure, DecodePool, cores
+from vivit_jax.data.windows import GROUP
 from vivit_jax.errors import InputError
 from vivit_jax.metrics import Progress
 
 log = logging.getLogger(__name__)
-GROUP = 16  # windows that are shown to a model at once: bounds memory
+NOT_FINITE = DecodeFailure("not_finite", "the model's output is not finite")
 
 
 class Lost(NamedTuple):
-    """A part of a video that could not be read.
+    """A part of a video that could not be read, or of which nothing could be told.
 
     Attributes:
       begin: seconds from the first frame.
       end: likewise.
-      cause: DecodeError's, "crashed" or "timeout".
+      cause: DecodeError's, "crashed", "timeout" or "not_finite".
       message: for a person.
     """
 
@@ -90,7 +91,9 @@ class Watcher:
         self._frames, self._rate, self._geometry, self._hop = frames, rate, geometry, hop
         self._share = share
         self._workers = workers or cores()
-        self._pool: DecodePool = windows.pool_of(self._workers, frames, geometry)
+        # A process has as long as a window takes to be shown, however long that is.
+        limits = {"timeout": max(windows.SECONDS, rate.seconds)}
+        self._pool: DecodePool = windows.pool_of(self._workers, frames, geometry, **limits)
 
     def __enter__(self) -> "Watcher":
         """Starts the processes."""
@@ -111,7 +114,8 @@ class Watcher:
 
         Args:
           video: its path.
-          see: from uint8 [n crops T H W 3] to a row for each.
+          see: from uint8 [n crops T H W 3] to a row for each; where a row is not finite, its
+            window is lost.
           part: seconds from the first frame.
 
         Raises:
@@ -125,11 +129,13 @@ class Watcher:
                 good = [one for one in group if not isinstance(one.pixels, DecodeFailure)]
                 made = iter(see(np.stack([one.pixels for one in good])) if good else ())  # type: ignore[arg-type]
                 for one in group:
-                    if isinstance(one.pixels, DecodeFailure):
-                        add_lost(lost, Lost(*grid.span(one.number), *one.pixels))
-                        rows.append(None)
-                    else:
-                        rows.append(next(made))
+                    why = one.pixels if isinstance(one.pixels, DecodeFailure) else None
+                    row = None if why else next(made)
+                    if row is not None and not np.isfinite(row).all():
+                        row, why = None, NOT_FINITE
+                    if why:
+                        add_lost(lost, Lost(*grid.span(one.number), *why))
+                    rows.append(row)
         return gathered(video, extent, grid, rows, lost)
 
     def survey(
@@ -178,13 +184,13 @@ def gathered(
       lost: what could not be; what the file promises and does not have is added.
 
     Raises:
-      InputError: no window could be read.
+      InputError: there is no row.
     """
     if extent.lost:
         lost.append(Lost(extent.seconds, extent.seconds, "truncated", extent.lost))
     shape = next((row.shape for row in rows if row is not None), None)
     if shape is None:
-        raise InputError(f"{video} cannot be read: {lost[0].cause}: {lost[0].message}.")
+        raise InputError(f"No window of {video} can be used: {lost[0].cause}: {lost[0].message}.")
     nothing = np.full(shape, np.nan, np.float32)
     made = np.stack([nothing if row is None else row for row in rows]).astype(np.float32)
     return Watched(video, extent, grid, made, lost)

@@ -127,8 +127,6 @@ def encoded(observer: Observer, watcher: Watcher, path: str) -> tuple[parts.Entr
     size, changed = stamp(path)  # before it is read
     watched = watcher.watch(path, see)
     there = watched.there
-    if not there.any() or not np.isfinite(watched.rows[there]).all():
-        raise InputError(f"{path}: the model's features of it are not finite.")
     features, pictures = np.split(watched.rows[there], [-FEATURES], axis=1)
     lost = [one._asdict() for one in watched.lost]
     seconds, windows = round(watched.extent.seconds, 3), int(there.sum())
