@@ -50,6 +50,8 @@ def tell(given: argparse.Namespace) -> int:
 
     check(given)
     videos = command_line.videos(given.videos)
+    if given.out:
+        command_line.make_folder(given.out)
     true: dict[str, Sequence[truth.Happening]] = {}
     if given.truth:
         true = truth.matched(truth.read_truth(given.truth), given.truth, videos)
@@ -109,44 +111,52 @@ def learnt(observer: "Observer", given: argparse.Namespace) -> Judge:
       InputError: there are none, or the model cannot tell.
     """
     by_error = given.by == "reconstruction"
+    videos = normal(observer, given)
     see = anomaly.errors(observer, given.masks) if by_error else observer.summaries
-    parts = normal(observer, given)
+    observer.read(whole=by_error)
     with command_line.watcher(observer, given) as watcher:
-        usual = anomaly.look_at(watcher, parts, see)
+        usual = anomaly.look_at(watcher, videos, see)
     if usual.unread:
-        command_line.note(f"{len(usual.unread)} of {len(parts)} normal videos were left out:")
+        command_line.note(f"{len(usual.unread)} of {len(videos)} normal videos were left out:")
         command_line.note(f"  {some(usual.unread, 3)}")
     score = anomaly.Reconstruction(usual) if by_error else anomaly.Distance(usual, given.nearest)
     threshold = float(np.quantile(score.own(), given.quantile))
     command_line.note(
-        f"{len(usual.rows)} windows of {len(parts) - len(usual.unread)} normal videos: "
+        f"{len(usual.rows)} windows of {len(videos) - len(usual.unread)} normal videos: "
         f"{given.quantile:.1%} are below {threshold:.4f}"
         + (", by whitened features" if score.whitened else "")
     )
     return Judge(see, score, threshold)
 
 
-def normal(observer: "Observer", given: argparse.Namespace) -> list[anomaly.Part]:
+def normal(observer: "Observer", given: argparse.Namespace) -> list[anomaly.Normal]:
     """Returns the normal videos, of many some that are drawn.
 
     Raises:
       InputError: there are none that can be read as files.
     """
     if given.normal:
-        found = named([given.normal], "single")
+        found = named([given.normal], "none")
     elif observer.saved.workdir is None:
         raise InputError(
             f"{observer.saved.where} is no run with videos of its own: name normal ones, --normal."
         )
     else:
         found = [video for video in own(observer.saved) if video.split == "train"]
-    files = [video for video in found if isinstance(video.path, str)]
-    if not files:
+    spans: dict[str, list[tuple[float, float] | None]] = {}  # of a file there may be many parts
+    for video in found:
+        if isinstance(video.path, str):
+            spans.setdefault(video.path, []).append(video.span)
+    if not spans:
         raise InputError(
             "The run's training videos are no files (records are not): name some by --normal."
         )
-    chosen = np.random.default_rng(_SEED).permutation(len(files))[: given.most]
-    return [anomaly.Part(str(files[i].path), files[i].span) for i in sorted(chosen)]
+    videos = [
+        anomaly.Normal(path, () if None in parts else tuple(filter(None, parts)))
+        for path, parts in spans.items()
+    ]
+    chosen = np.random.default_rng(_SEED).permutation(len(videos))[: given.most]
+    return [videos[i] for i in sorted(chosen)]
 
 
 def as_answer(

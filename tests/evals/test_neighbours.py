@@ -105,3 +105,20 @@ def test_a_direction_without_variance_decides_nothing():
         return unit @ unit.T
 
     np.testing.assert_allclose(similarities(queries), similarities(wanted), atol=1e-4)
+
+
+def test_any_number_of_queries_is_compared_by_one_program():
+    traced = []
+
+    def nearest(similarity, beside):
+        traced.append(similarity.shape)
+        return similarity.max(axis=1), beside
+
+    comparing = neighbours.Comparing(BANK, nearest, 5)
+    for count in (1, 5, 13):
+        found, beside = comparing(QUERIES[:count], np.arange(count))
+        wanted, _ = neighbours.by_similarity(QUERIES[:count], BANK, nearest, np.arange(count))
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+        np.testing.assert_array_equal(beside, np.arange(count))
+    assert traced[0] == (5, 50)
+    assert traced.count((5, 50)) == 2  # by_similarity's own of 5 is the other

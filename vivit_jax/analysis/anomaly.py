@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int
 
 from vivit_jax.data.windows import Grid
 from vivit_jax.errors import InputError
-from vivit_jax.evals.neighbours import by_similarity, whitening
+from vivit_jax.evals.neighbours import Comparing, whitening
 from vivit_jax.models.video_transformer import normalise
 from vivit_jax.objectives.masked_pixels import MaskedPixels
 
@@ -37,15 +37,16 @@ WHITENED = 2  # usual windows for each feature, from which on they are whitened
 _SEED = 0  # of the masks
 _FLAT = 1e-4  # variance of a picture that shows nothing: that of a camera's noise
 _NOBODY = -1  # owner of a window that is no usual video's
+_QUERIES = 256  # windows that are measured at once
 
 See = Callable[[np.ndarray], np.ndarray]  # uint8 [n crops T H W 3] to rows
 
 
-class Part(NamedTuple):
-    """A usual video, or a part of one: seconds from the first frame; None for all of it."""
+class Normal(NamedTuple):
+    """A usual video, or some parts of one: seconds from the first frame; none for all of it."""
 
     path: str
-    span: tuple[float, float] | None = None
+    spans: tuple[tuple[float, float], ...] = ()
 
 
 class Usual(NamedTuple):
@@ -54,7 +55,7 @@ class Usual(NamedTuple):
     Attributes:
       rows: of their windows.
       owner: whose each is, a number a video.
-      unread: what could not be used, in words.
+      unread: videos that could not be used, in words.
     """
 
     rows: Float[np.ndarray, "N D"]
@@ -62,33 +63,29 @@ class Usual(NamedTuple):
     unread: list[str]
 
 
-def look_at(watcher: "Watcher", parts: Sequence[Part], see: See) -> Usual:
-    """Returns what is seen of usual videos.
+def look_at(watcher: "Watcher", videos: Sequence[Normal], see: See) -> Usual:
+    """Returns what is seen of usual videos, of each window once, in however many parts it lies.
 
     Raises:
       InputError: there is nothing to be seen in any of them.
     """
     rows, owner, unread = [], [], []
-    path, watched, why = "", None, ""
-    for number, part in enumerate(parts):
-        if part.path != path:  # of one file there may be many parts, one after another
-            path = part.path
-            try:
-                watched = watcher.watch(path, see)
-            except InputError as error:
-                watched, why = None, str(error)
-        if watched is None:
-            unread.append(why)
+    for number, (path, spans) in enumerate(videos):
+        try:
+            watched = watcher.watch(path, see)
+        except InputError as error:
+            unread.append(str(error))
             continue
-        wanted = watched.there
-        if part.span:
-            begin, end = part.span
-            wanted = wanted & (watched.spans[:, 0] >= begin) & (watched.spans[:, 1] <= end)
+        begins, ends = watched.spans.T
+        within = [(begins >= begin) & (ends <= end) for begin, end in spans]
+        wanted = watched.there & (np.any(within, axis=0) if spans else True)
+        if not wanted.any():
+            unread.append(f"{path}: none of its windows that were read lies in the parts of it.")
         rows.append(watched.rows[wanted])
         owner += [number] * int(wanted.sum())
     if not owner:
         first = f" The first: {unread[0]}" if unread else ""
-        raise InputError(f"None of the {len(parts)} normal videos has a window.{first}")
+        raise InputError(f"None of the {len(videos)} normal videos has a window.{first}")
     return Usual(np.concatenate(rows), np.array(owner), unread)
 
 
@@ -106,7 +103,6 @@ class Distance:
           InputError: they are too few, or of one video alone.
         """
         videos = len(set(usual.owner.tolist()))
-        self._usual, self._nearest = usual, nearest
         most = int(np.bincount(usual.owner).max())
         if videos < 2 or len(usual.rows) - most < nearest:
             raise InputError(
@@ -114,28 +110,28 @@ class Distance:
                 f"usual by the {nearest} nearest: give more, or a smaller --nearest."
             )
         self.whitened = len(usual.rows) >= WHITENED * usual.rows.shape[1]
-        self._turn = whitening(usual.rows) if self.whitened else np.eye(usual.rows.shape[1])
+        self._turn = whitening(usual.rows) if self.whitened else None
+        self._bank, self._owner = self._turned(usual.rows), usual.owner
+        of_bank = jnp.asarray(usual.owner)
+
+        def distances(similarity: jax.Array, owner: jax.Array) -> jax.Array:
+            others = jnp.where(owner[:, None] == of_bank[None], -jnp.inf, similarity)
+            return 1 - jax.lax.top_k(others, nearest)[0].mean(axis=1)
+
+        self._distances = Comparing(self._bank, distances, _QUERIES)
 
     def own(self) -> Float[np.ndarray, " N"]:
         """Returns the distance of each usual window from those of the other videos."""
-        return self._distances(self._usual.rows, self._usual.owner)
+        return self._distances(self._bank, self._owner)
 
     def __call__(self, rows: Float[np.ndarray, "n D"]) -> Float[np.ndarray, " n"]:
         """Returns the distances of windows: 0 for one that is there already, at most 2."""
-        return self._distances(rows, np.full(len(rows), _NOBODY))
+        return self._distances(self._turned(rows), np.full(len(rows), _NOBODY))
 
-    def _distances(
-        self, rows: Float[np.ndarray, "n D"], owner: Int[np.ndarray, " n"]
-    ) -> Float[np.ndarray, " n"]:
-        """Returns the distances of windows from those that another owner has."""
-        usual = jnp.asarray(self._usual.owner)
-
-        def nearest(similarity: jax.Array, owner: jax.Array) -> jax.Array:
-            others = jnp.where(owner[:, None] == usual[None], -jnp.inf, similarity)
-            return 1 - jax.lax.top_k(others, self._nearest)[0].mean(axis=1)
-
-        bank = self._usual.rows @ self._turn
-        return by_similarity(rows @ self._turn, bank, nearest, owner)
+    def _turned(self, rows: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "n D"]:
+        """Returns rows as they are compared."""
+        turned = rows if self._turn is None else rows @ self._turn
+        return turned.astype(np.float32)
 
 
 class Reconstruction:

@@ -23,26 +23,50 @@ def by_similarity(
     Args:
       queries: to be compared with the bank.
       bank: all of it, for each.
-      judge: a function of the cosine similarities [q N] of a block of queries, and of the block's
-        part of `beside`; it returns arrays [q ...], and is compiled.
+      judge: see `Comparing`.
       beside: arrays [Q ...] of what else is known of each query.
     """
-    size = max(1, min(len(queries), _BLOCK // len(bank)))
+    return Comparing(bank, judge, len(queries))(queries, *beside)
 
-    @jax.jit
-    def block(queries: Array, bank: Array, *beside: Array) -> Any:
-        similarity = jnp.matmul(unit(queries), unit(bank).T, precision="highest")
-        return judge(similarity, *beside)
 
-    on_device = jnp.asarray(bank, jnp.float32)
-    parts = []
-    for start in range(0, len(queries), size):
-        rows = [x[start : start + size] for x in (queries, *beside)]
-        missing = size - len(rows[0])  # the last block is filled up, so that one is compiled
-        rows = [np.concatenate([x, np.repeat(x[:1], missing, axis=0)]) for x in rows]
-        found = block(jnp.asarray(rows[0], jnp.float32), on_device, *rows[1:])
-        parts.append(jax.tree.map(lambda x, kept=size - missing: np.asarray(x)[:kept], found))
-    return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+class Comparing:
+    """Compares any number of queries with one bank, which stays on the device."""
+
+    def __init__(self, bank: Float[np.ndarray, "N D"], judge: Callable[..., Any], most: int):
+        """Takes the bank there.
+
+        Args:
+          bank: all of it, for each query.
+          judge: a function of the cosine similarities [q N] of a block of queries, and of the
+            block's part of what is beside them; it returns arrays [q ...], and is compiled once.
+          most: queries of a block.
+        """
+        self._size = max(1, min(most, _BLOCK // len(bank)))
+        self._bank = jnp.asarray(bank, jnp.float32)
+
+        @jax.jit
+        def block(queries: Array, bank: Array, *beside: Array) -> Any:
+            similarity = jnp.matmul(unit(queries), unit(bank).T, precision="highest")
+            return judge(similarity, *beside)
+
+        self._block = block
+
+    def __call__(self, queries: Float[np.ndarray, "Q D"], *beside: np.ndarray) -> Any:
+        """Returns what the judge makes of the queries, as a tree of arrays [Q ...].
+
+        Args:
+          queries: at least one.
+          beside: arrays [Q ...] of what else is known of each query.
+        """
+        parts = []
+        for start in range(0, len(queries), self._size):
+            rows = [x[start : start + self._size] for x in (queries, *beside)]
+            missing = self._size - len(rows[0])  # filled up, so that one block is compiled
+            rows = [np.concatenate([x, np.repeat(x[:1], missing, axis=0)]) for x in rows]
+            found = self._block(jnp.asarray(rows[0], jnp.float32), self._bank, *rows[1:])
+            kept = self._size - missing
+            parts.append(jax.tree.map(lambda x, kept=kept: np.asarray(x)[:kept], found))
+        return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
 
 def unit(features: Float[Array, "N D"]) -> Float[Array, "N D"]:
