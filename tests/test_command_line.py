@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from vivit_jax import command_line
-from vivit_jax.errors import InputError
+from vivit_jax import command_line, events, predict, summarise, trained
+from vivit_jax.errors import Damaged, InputError
 from vivit_jax.terminal import command_parser
 
 
@@ -61,3 +61,54 @@ def test_pictures_are_named_after_their_video_and_those_of_two_of_a_name_differ(
     assert names["x/a.mp4"].startswith("a-")
     assert len(set(names.values())) == 4
     assert command_line.names(reversed(paths)) == names
+
+
+@pytest.mark.parametrize(
+    "lines", ["a.mp4,3,7\nb c.mp4,1,2\n", "path,labels\na.mp4,x\nb c.mp4,x\n", "a.mp4\nb c.mp4\n"]
+)
+def test_a_list_gives_its_videos_whatever_their_labels(tmp_path, lines):
+    (tmp_path / "list.csv").write_text(lines)
+    found = command_line.videos([str(tmp_path / "list.csv")])
+    assert found == [str(tmp_path / "a.mp4"), str(tmp_path / "b c.mp4")]
+
+
+@pytest.mark.parametrize("folder", ["file/folder", "/proc/self"])
+def test_a_folder_that_cannot_be_written_into_is_refused_with_its_option(tmp_path, folder):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=rf"^--some=.*{folder} cannot be written into: "):
+        command_line.make_folder(tmp_path / folder, "--some")
+
+
+@pytest.fixture(params=["predict", "events", "learn", "anomaly", "summarise"])
+def judge(request, command_of, tiny_videos, tmp_path):
+    """Returns a command on a video, as a function of where it writes to and other options."""
+    (video,) = tiny_videos.glob("val/a/*.mp4")
+    truth = tmp_path / "truth.csv"
+    truth.write_text(f"video,begin,end,label\n{video},0,1,a\n")
+    module = {"predict": predict, "summarise": summarise}.get(request.param, events)
+    kind = {"learn": ("--learn", truth), "anomaly": ("--anomaly", "--normal", tiny_videos)}
+
+    def run(out, *options):
+        to = ("--out", out) if request.param != "learn" else ("--thresholds", out / "learnt.json")
+        return command_of(module)(video, *kind.get(request.param, ()), *to, *options)
+
+    return run
+
+
+def test_what_is_wrong_with_the_parameters_is_told_once_and_of_no_video(
+    judge, tmp_path, monkeypatch
+):
+    def damaged(*arguments):
+        raise Damaged("Step 2 is not what was saved.")
+
+    monkeypatch.setattr(trained, "read_params", damaged)
+    code, (out, error) = judge(tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert error.endswith("error: Step 2 is not what was saved.\n")
+
+
+def test_where_nothing_can_be_written_the_model_is_not_even_looked_for(judge, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, (out, error) = judge(tmp_path / "file", "--checkpoint", "nowhere")
+    assert (code, out) == (2, "")
+    assert f"={tmp_path / 'file'} cannot be written into" in error

@@ -1,16 +1,22 @@
 """Events are where the scores say, and every wrong input is named."""
 
 import json
+import types
 
 import numpy as np
 import pytest
 from data.conftest import write_video
 from tiny import noise_video
 
-from vivit_jax import events
+from vivit_jax import events, unusual
 from vivit_jax.analysis import anomaly
 from vivit_jax.analysis.thresholds import evaluation
+from vivit_jax.data.decode import Extent
 from vivit_jax.data.windows import Grid
+from vivit_jax.errors import InputError
+from vivit_jax.evals.neighbours import whitening
+from vivit_jax.features import Video
+from vivit_jax.watching import Watched
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +29,44 @@ def video(tmp_path_factory):
 @pytest.fixture
 def command(command_of):
     return command_of(events)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--anomaly", "--learn", "x"), "--learn does nothing with --anomaly"),
+        (("--anomaly", "--threshold", "0"), "--threshold does nothing with --anomaly"),
+        (("--anomaly", "--thresholds", "x"), "--thresholds does nothing with --anomaly"),
+        (("--by", "distance"), "--by does nothing without --anomaly"),
+        (("--normal", "x"), "--normal does nothing without --anomaly"),
+        (("--most", "500"), "--most does nothing without --anomaly"),
+        (("--nearest", "5"), "--nearest does nothing without --anomaly"),
+        (("--masks", "4"), "--masks does nothing without --anomaly"),
+        (("--quantile", "0"), "--quantile does nothing without --anomaly"),
+        (("--learn", "x", "--out", "y"), "--out does nothing with --learn"),
+        (("--learn", "x", "--truth", "y"), "--truth does nothing with --learn"),
+        (("--learn", "x", "--threshold", "0"), "--threshold does nothing with --learn"),
+        (("--anomaly", "--masks", "4"), "--masks does nothing with --by=distance"),
+        (
+            ("--anomaly", "--by", "reconstruction", "--nearest", "5"),
+            "--nearest does nothing with --by=reconstruction",
+        ),
+        (
+            ("--smooth", "none", "--smooth-seconds", "1"),
+            "--smooth-seconds does nothing with --smooth=none",
+        ),
+    ],
+)
+def test_an_option_that_does_nothing_is_refused_with_the_mode(given, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        events.parsed(["--checkpoint", "x", "v.mp4", *given])
+    assert message in capsys.readouterr().err
+
+
+def test_what_is_not_told_has_its_default():
+    given = events.parsed(["--checkpoint", "x", "v.mp4", "--anomaly", "--most", "7"])
+    assert (given.threshold, given.by, given.normal, given.most) == (0.3, "distance", None, 7)
+    assert (given.nearest, given.masks, given.quantile) == (5, 4, 0.99)
 
 
 def test_a_threshold_that_is_always_reached_gives_one_event_a_class(command, video, tmp_path):
@@ -107,8 +151,9 @@ def test_what_no_normal_video_shows_is_unusual(command, tmp_path):
     odd = write_video(tmp_path / "odd.mp4", 40, height=32, width=48, texture=frames.__getitem__)
     truth = tmp_path / "truth.csv"
     truth.write_text("video,begin,end\nodd.mp4,1.5,2.5\n")
-    given = ["--anomaly", "--normal", tmp_path / "normal", "--nearest", 2, "--truth", truth]
-    code, (out, error) = command(odd, *given, "--json", "--out", tmp_path / "out")
+    given = ["--anomaly", "--normal", tmp_path / "normal", "--truth", truth]
+    given_out = "--nearest", 2, "--json", "--out", tmp_path / "out"
+    code, (out, error) = command(odd, *given, *given_out)
     assert code == 0
     assert "12 windows of 4 normal videos" in error
     made, worth = map(json.loads, out.splitlines())
@@ -136,6 +181,71 @@ def test_left_out_distances_are_those_from_the_other_videos_windows():
         assert made.own()[i] == pytest.approx(1 - others[-2:].mean(), abs=1e-5)
     near = anomaly.Distance(usual, 1)(rows)
     np.testing.assert_allclose(near, 0, atol=1e-5)
+
+
+def test_distances_by_whitened_features_are_those_of_all_directions_alike():
+    rng = np.random.default_rng(0)
+    rows = (rng.standard_normal((40, 3)) * [9, 1, 1]).astype(np.float32)
+    made = anomaly.Distance(anomaly.Usual(rows, np.arange(40) % 5, []), 3)
+    assert made.whitened
+    turned = rows @ whitening(rows)
+    unit = turned / np.linalg.norm(turned, axis=1, keepdims=True)
+    for i in range(7):
+        nearest = np.sort(unit @ unit[i])[-3:]
+        assert made(rows[i : i + 1])[0] == pytest.approx(1 - nearest.mean(), abs=1e-5)
+
+
+class Seen:
+    """Stands for a watcher: every video has windows of 2 seconds, one a second."""
+
+    def __init__(self, seconds):
+        self.seconds, self.watched = seconds, []
+
+    def watch(self, path, see):
+        self.watched.append(path)
+        if "bad" in path:
+            raise InputError(f"{path} cannot be read: empty: no bytes.")
+        grid = Grid(2, 1.0, range(self.seconds - 1), self.seconds)
+        rows = np.arange(len(grid), dtype=np.float32)[:, None]
+        return Watched(path, Extent(self.seconds, 1.0, 8, 8), grid, rows, [])
+
+
+def test_a_window_in_many_parts_of_a_file_is_seen_once_and_is_that_files():
+    watcher = Seen(8)
+    parts = anomaly.Normal("a.mp4", ((0.0, 4.0), (1.0, 5.0), (1.0, 5.0)))
+    given = [parts, anomaly.Normal("bad.mp4"), anomaly.Normal("b.mp4")]
+    given.append(anomaly.Normal("short.mp4", ((3.0, 4.0),)))
+    usual = anomaly.look_at(watcher, given, see=len)  # type: ignore[arg-type]
+    assert watcher.watched == ["a.mp4", "bad.mp4", "b.mp4", "short.mp4"]
+    np.testing.assert_array_equal(usual.rows[:, 0], [*range(4), *range(7)])
+    np.testing.assert_array_equal(usual.owner, [0] * 4 + [2] * 7)
+    assert [why.split(" ")[0] for why in usual.unread] == ["bad.mp4", "short.mp4:"]
+
+
+def test_parts_of_one_file_are_one_normal_video(monkeypatch):
+    found = [
+        Video(f"{name}{begin}", f"{name}.mp4", split="train", span=(begin, begin + 2.0))
+        for begin in (0.0, 1.0)
+        for name in "abc"
+    ]
+    whole = Video("a", "a.mp4", split="train")
+    monkeypatch.setattr(unusual, "own", lambda saved: [*found, whole, Video("d", "d.mp4")])
+    observer = types.SimpleNamespace(saved=types.SimpleNamespace(workdir="x"))
+    given = events.parsed(["--checkpoint", "x", "v.mp4", "--anomaly"])
+    both = ((0.0, 2.0), (1.0, 3.0))
+    expected = [("a.mp4", ()), ("b.mp4", both), ("c.mp4", both)]
+    assert unusual.normal(observer, given) == expected  # type: ignore[arg-type]
+    given.most = 2
+    assert len(unusual.normal(observer, given)) == 2  # type: ignore[arg-type]
+
+
+def test_normal_videos_of_a_list_may_have_any_labels(tmp_path):
+    (tmp_path / "list.csv").write_text("a.mp4,3,7\nb.mp4,1,2\n")
+    given = events.parsed(
+        ["--checkpoint", "x", "v.mp4", "--anomaly", "--normal", str(tmp_path / "list.csv")]
+    )
+    expected = [(str(tmp_path / name), ()) for name in ("a.mp4", "b.mp4")]
+    assert unusual.normal(None, given) == expected  # type: ignore[arg-type]
 
 
 def test_a_moments_score_is_the_mean_of_its_windows():

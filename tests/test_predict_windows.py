@@ -1,6 +1,8 @@
 """A long video is judged window by window, and says when; what is cut or too short says so."""
 
 import json
+import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -8,8 +10,10 @@ from data.conftest import write_video
 
 from vivit_jax import predict
 from vivit_jax.analysis import timelines
+from vivit_jax.data import pool
 from vivit_jax.data.clips import Moments
 from vivit_jax.data.decode import read_views
+from vivit_jax.errors import InputError
 from vivit_jax.observer import Observer
 
 
@@ -64,6 +68,77 @@ def test_what_is_longer_than_a_minute_is_judged_in_windows_unless_whole_is_wante
     assert (code, json.loads(out)["windows"]) == (0, 8)
     code, (out, _) = command(video, "--json", "--whole")
     assert (code, set(json.loads(out))) == (0, {"video", "top"})
+
+
+@pytest.mark.parametrize("option", ["--crops", "--out"])
+def test_what_is_asked_of_windows_makes_windows_of_a_short_video(command, video, tmp_path, option):
+    given = {"--crops": 3, "--out": tmp_path / "out"}[option]
+    code, (out, _) = command(video, "--json", option, given)
+    assert (code, json.loads(out)["windows"]) == (0, 8)
+    assert (tmp_path / "out/noise.timeline.png").exists() == (option == "--out")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--live", "x", "--out", "y"), "--out does nothing with --live"),
+        (("--live", "x", "--whole"), "--whole does nothing with --live"),
+        (("--live", "x", "--workers", "0"), "--workers does nothing with --live"),
+        (("x.mp4", "--seconds", "0"), "--seconds does nothing without --live"),
+        (("x.mp4", "--allow", "tcp"), "--allow does nothing without --live"),
+        (("x.mp4", "--patience", "10"), "--patience does nothing without --live"),
+        (("x.mp4", "--whole", "--hop", "1"), "--hop does nothing with --whole"),
+        (("x.mp4", "--whole", "--crops", "1"), "--crops does nothing with --whole"),
+        (("x.mp4", "--whole", "--out", "y"), "--out does nothing with --whole"),
+    ],
+)
+def test_an_option_that_does_nothing_is_refused_with_the_mode(given, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["predict", "--checkpoint", "x", *given])
+    with pytest.raises(SystemExit, match="2"):
+        predict.main()
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sampling", ["segments", "key_frames"])
+def test_a_model_of_whole_videos_judges_long_ones_whole_and_no_window_without_its_length(
+    command, tiny_run, video, tmp_path, monkeypatch, sampling
+):
+    workdir = shutil.copytree(tiny_run, tmp_path / "run")
+    config = json.loads((workdir / "config.json").read_text())
+    config["data"]["sampling"] = sampling
+    (workdir / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(predict, "LONG", 2.0)
+    given = ["--checkpoint", workdir, video, "--json"]
+    code, (out, _) = command(*given)
+    assert (code, set(json.loads(out))) == (0, {"video", "top"})
+    code, (out, error) = command(*given, "--hop", 1)
+    assert (code, out) == (2, "")
+    assert "a window has no length of its own: give --window" in error
+
+
+@pytest.mark.parametrize("options", [[], ["--hop", 1]])
+def test_no_room_for_pixels_is_told_once_and_of_no_video(command, video, monkeypatch, options):
+    def full(size):
+        raise InputError("No room for clips.")
+
+    monkeypatch.setattr(pool, "_memory_file", full)
+    code, (out, error) = command(video, video, *options)
+    assert (code, out) == (2, "")
+    assert error.endswith("error: No room for clips.\n")
+
+
+def test_a_model_that_says_nothing_finite_of_a_video_has_no_answer_on_it(
+    command, video, monkeypatch
+):
+    monkeypatch.setattr(Observer, "scores", lambda self, clips: np.full((len(clips), 2), np.nan))
+    code, (out, _) = command(video, "--json")
+    assert code == 1
+    message = "the model's output is not finite"
+    error = {"cause": "not_finite", "message": message}
+    assert json.loads(out) == {"video": str(video), "error": error}
+    code, (out, _) = command(video, "--json", "--hop", 0.4)
+    assert code == 1
+    assert message in json.loads(out)["error"]["message"]
 
 
 def test_the_table_merges_windows_that_one_class_leads(command, video):

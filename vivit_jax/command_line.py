@@ -13,7 +13,8 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from vivit_jax.errors import InputError
@@ -77,13 +78,43 @@ def at_least(least: float) -> Callable[[str], float]:
     return number
 
 
+def told(given: argparse.Namespace, options: Iterable[str]) -> list[str]:
+    """Returns those of some options that a command line has; of the others the value is None."""
+    values = {option: getattr(given, option) for option in options}
+    return [option for option, value in values.items() if value is not None and value is not False]
+
+
+def refuse(
+    parser: argparse.ArgumentParser,
+    given: argparse.Namespace,
+    modes: Iterable[tuple[str, object, Iterable[str]]],
+) -> None:
+    """Ends the command where it was told an option that does nothing.
+
+    Args:
+      parser: of the command.
+      given: what it was told; see `told`.
+      modes: such as "with --live", whether it is so, and the options that then do nothing.
+    """
+    for mode, so, options in modes:
+        for option in told(given, options) if so else ():
+            parser.error(f"--{option.replace('_', '-')} does nothing {mode}: leave it out")
+
+
+def fill_in(given: argparse.Namespace, defaults: Mapping[str, Any]) -> None:
+    """Gives their defaults to the options that a command line does not have."""
+    for option, value in defaults.items():
+        if getattr(given, option) is None:
+            setattr(given, option, value)
+
+
 def videos(arguments: Iterable[str]) -> list[str]:
-    """Returns the paths of the videos, folders and lists of a command line, each once.
+    """Returns the paths of videos, folders and lists, each once; labels of lists are not read.
 
     Raises:
       InputError: a folder or a list has none.
     """
-    return [str(video.path) for video in named(list(arguments), "single")]
+    return [str(video.path) for video in named(list(arguments), "none")]
 
 
 def watcher(observer: "Observer", given: argparse.Namespace, share: float = 1.0) -> "Watcher":
@@ -113,16 +144,22 @@ def names(paths: Iterable[str]) -> dict[str, str]:
     return {path: name(path) for path in paths}
 
 
-def make_folder(out: pathlib.Path) -> None:
-    """Makes the folder of --out.
+def make_folder(folder: pathlib.Path, option: str = "--out") -> None:
+    """Makes a folder that is to be written into.
+
+    Args:
+      folder: its path.
+      option: that names it, or a file in it.
 
     Raises:
-      InputError: it cannot be made.
+      InputError: it cannot be made, or written into.
     """
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        raise InputError(f"--out={out} cannot be written into: {error}.") from error
+        raise InputError(f"{option}={folder} cannot be written into: {error}.") from error
 
 
 def about(watched: "Watched") -> Answer:
@@ -145,7 +182,7 @@ def answer(
     """Prints an answer for each video; returns the exit code.
 
     Args:
-      paths: of the videos.
+      paths: of the videos; what comes to grief while they are named ends the command.
       of: makes the answer; an InputError that it raises is this video's alone.
       table: an answer for people.
       as_json: print an object a line in place of tables.

@@ -50,17 +50,40 @@ if TYPE_CHECKING:  # JAX takes long to import, and --help needs none of it
     from vivit_jax.watching import Watched
 
 THRESHOLD = 0.3
+# Options of --anomaly, and what they are unless told.
+_USUAL = {"by": "distance", "normal": None, "most": 500, "nearest": 5, "masks": 4, "quantile": 0.99}
 
 
 def main() -> int:
     """Runs the command; returns its exit code."""
-    given = options().parse_args()
+    given = parsed()
     speak(True)
     if given.anomaly:
         from vivit_jax import unusual
 
         return unusual.tell(given)
     return teach(given) if given.learn else tell(given)
+
+
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Returns the options of a command line; ends the command where some do nothing.
+
+    Args:
+      arguments: in place of the process's own.
+    """
+    parser = options()
+    given = parser.parse_args(arguments)
+    modes = (
+        ("with --anomaly", given.anomaly, ("learn", "threshold", "thresholds")),
+        ("without --anomaly", not given.anomaly, _USUAL),
+        ("with --learn", given.learn, ("out", "truth", "threshold")),
+        ("with --by=distance", given.by != "reconstruction", ("masks",)),
+        ("with --by=reconstruction", given.by == "reconstruction", ("nearest",)),
+        ("with --smooth=none", given.smooth == "none", ("smooth_seconds",)),
+    )
+    command_line.refuse(parser, given, modes)
+    command_line.fill_in(given, {**_USUAL, "threshold": THRESHOLD})
+    return given
 
 
 def options() -> argparse.ArgumentParser:
@@ -73,19 +96,19 @@ def options() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--out", type=pathlib.Path, help="folder for pictures")
     add("--truth", help="file of what truly happens, to evaluate")
-    add("--threshold", type=number, default=THRESHOLD, help=f"of a class's score; {THRESHOLD}")
+    add("--threshold", type=number, help=f"of a class's score; {THRESHOLD}")
     add("--thresholds", type=pathlib.Path, help="file of thresholds that were learnt")
     add("--learn", metavar="TRUTH", help="learn the thresholds of --thresholds on these videos")
     add_cutting(parser, number)
     unusual = parser.add_argument_group("--anomaly")
     add = unusual.add_argument
     add("--anomaly", action="store_true", help="tell what is unusual")
-    add("--by", choices=("distance", "reconstruction"), default="distance", help="distance")
+    add("--by", choices=("distance", "reconstruction"), help="distance")
     add("--normal", metavar="VIDEOS", help="folder or list; the run's training videos")
-    add("--most", type=int, default=500, help="normal videos that are looked at; 500")
-    add("--nearest", type=int, default=5, help="normal windows that a distance is from; 5")
-    add("--masks", type=int, default=4, help="that a reconstruction is the mean of; 4")
-    add("--quantile", type=number, default=0.99, help="of normal windows that are usual; 0.99")
+    add("--most", type=int, help="normal videos that are looked at; 500")
+    add("--nearest", type=int, help="normal windows that a distance is from; 5")
+    add("--masks", type=int, help="that a reconstruction is the mean of; 4")
+    add("--quantile", type=number, help="of normal windows that are usual; 0.99")
     return parser
 
 
@@ -97,10 +120,13 @@ def tell(given: argparse.Namespace) -> int:
     """
     from vivit_jax.observer import Observer
 
+    if given.out:
+        command_line.make_folder(given.out)
     observer = Observer(given.checkpoint)
     observer.check_predicts()
     classes, videos = class_names(observer.label_maps), command_line.videos(given.videos)
     true = true_of(given.truth, videos, classes)
+    observer.read()
     if given.thresholds:
         about = how(observer, given)
         thresholds = read_thresholds(given.thresholds, classes, about, given.threshold)
@@ -139,10 +165,14 @@ def teach(given: argparse.Namespace) -> int:
 
     if not given.thresholds:
         raise InputError("--learn writes thresholds to a file: name it by --thresholds=FILE.")
+    if given.thresholds.is_dir():
+        raise InputError(f"--thresholds={given.thresholds} is a folder; expected a file.")
+    command_line.make_folder(given.thresholds.parent, "--thresholds")
     observer = Observer(given.checkpoint)
     observer.check_predicts()
     classes, videos = class_names(observer.label_maps), command_line.videos(given.videos)
     true = true_of(given.learn, videos, classes)
+    observer.read()
     seen: dict[str, Scored] = {}
     failed = False
     with command_line.watcher(observer, given, HOP) as watcher:

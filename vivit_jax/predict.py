@@ -7,11 +7,12 @@ A video of at most a minute is judged as in evaluation: the same frames, size, c
 --json, one object a video, a line each: {"video": ..., "top": [{"label": ..., "score": ...}]}, with
 several heads "top_0", "top_1" ... in place of "top".
 
-A longer one, or any with --window or --hop, is judged window by window, however long it is:
-{"video", "seconds", "windows", "partial", "lost": [{"begin", "end", "cause", "message"}], "top":
-over all windows, "timeline": [{"begin", "end", "top": [...]}]}. The table for people has a line for
-each stretch that one class leads, and --out writes NAME.timeline.png, classes by time, and
-NAME.json. With --whole a long video, too, is judged as in evaluation.
+A longer one, or any with --window, --hop, --crops or --out, is judged window by window, however
+long it is: {"video", "seconds", "windows", "partial", "lost": [{"begin", "end", "cause",
+"message"}], "top": over all windows, "timeline": [{"begin", "end", "top": [...]}]}. The table for
+people has a line for each stretch that one class leads, and --out writes NAME.timeline.png, classes
+by time, and NAME.json. With --whole a long video, too, is judged as in evaluation; so is one by a
+model that was trained on frames spread over whole videos, unless windows are asked for.
 
     python -m vivit_jax.predict --checkpoint WORKDIR --live URL_OR_DEVICE [--allow tcp,udp,http...]
 
@@ -58,6 +59,11 @@ if TYPE_CHECKING:  # JAX takes long to import, and --help needs none of it
 Judge = Callable[[np.ndarray], np.ndarray]  # uint8 [V T H W 3] to probabilities [K]
 Views = tuple[Sampling, Geometry]
 LONG = 60.0  # seconds; what is longer is judged window by window
+_OF_WINDOWS = ("window", "hop", "crops", "out")  # any of them makes windows of a short video, too
+_DEFAULTS = {
+    **{"window": 0.0, "hop": 0.0, "crops": 1, "workers": 0},
+    **{"allow": "", "seconds": 0.0, "patience": 10.0},
+}
 
 
 class Long:
@@ -72,20 +78,27 @@ def main() -> int:
     command_line.add_windows(parser)
     parser.add_argument("--top", type=int, default=5, help="labels a video; 5")
     parser.add_argument("--whole", action="store_true", help="one judgement, however long it is")
-    parser.add_argument("--out", type=pathlib.Path, help="folder for timelines")
+    parser.add_argument("--out", type=pathlib.Path, help="folder for timelines, of windows")
     add = parser.add_argument_group("--live").add_argument
     number = command_line.at_least(0.0)
     add("--live", metavar="STREAM", help="URL, device, named pipe or file, in place of videos")
-    add("--allow", default="", help="protocols a URL may use, with commas; none")
-    add("--seconds", type=number, default=0.0, help="after which to stop; at the stream's end")
-    add("--patience", type=number, default=10.0, help="seconds without data; 10")
+    add("--allow", help="protocols a URL may use, with commas; none")
+    add("--seconds", type=number, help="after which to stop; at the stream's end")
+    add("--patience", type=number, help="seconds without data; 10")
+    parser.set_defaults(**dict.fromkeys(_DEFAULTS))
     given = parser.parse_args()
     if bool(given.live) == bool(given.videos):
         parser.error("expected either videos or --live=STREAM")
     if given.top < 1:
         parser.error(f"--top is {given.top}; expected at least 1")
-    if given.whole and (given.window or given.hop):
-        parser.error("--whole judges no windows: leave --window and --hop out")
+    modes = (
+        ("with --live", given.live, ("whole", "out", "workers")),
+        ("without --live", not given.live, ("allow", "seconds", "patience")),
+        ("with --whole, which judges no windows", given.whole, _OF_WINDOWS),
+    )
+    command_line.refuse(parser, given, modes)
+    given.windows = bool(command_line.told(given, _OF_WINDOWS))
+    command_line.fill_in(given, _DEFAULTS)
     if given.live:
         from vivit_jax import live
 
@@ -94,33 +107,50 @@ def main() -> int:
 
 
 def tell(given: argparse.Namespace) -> int:
-    """Answers for each video of a command line; returns the exit code."""
-    from vivit_jax.observer import Observer
+    """Answers for each video of a command line; returns the exit code.
 
+    Raises:
+      InputError: something that was given cannot be used.
+    """
+    from vivit_jax.observer import Observer
+    from vivit_jax.watching import NOT_FINITE
+
+    videos = expanded(given.videos)
+    if given.out:
+        command_line.make_folder(given.out)
     observer = Observer(given.checkpoint)
     observer.check_predicts()
-    maps, videos = observer.label_maps, expanded(given.videos)
-    named, stretches = command_line.names(videos), {}
-    spread = observer.experiment.data.sampling == "segments"  # its clips are whole videos
-    longest = float("inf") if given.whole or spread else LONG
-    if given.window or given.hop:
-        longest = 0.0
+    observer.read()
+    maps, named, stretches = observer.label_maps, command_line.names(videos), {}
+    longest = float("inf") if given.whole or observer.spread else LONG
+    longest = 0.0 if given.windows else longest
     with contextlib.ExitStack() as stack:
-        readings = stack.enter_context(
-            contextlib.closing(read(videos, views_of(observer), longest))
-        )
+        reading = read(videos, views_of(observer), longest, given.workers)
+        readings = stack.enter_context(contextlib.closing(reading))
+        arrived: list[np.ndarray | DecodeFailure | Long] = []
 
         @functools.cache  # at the first long video
         def watcher() -> "Watcher":
             speak(True)  # of progress
             return stack.enter_context(command_line.watcher(observer, given))
 
+        def arriving() -> Generator[str]:
+            """Yields the videos as they are read; where that cannot begin, it is no video's."""
+            for video, pixels in readings:
+                if isinstance(pixels, Long):
+                    watcher()
+                arrived.append(pixels)
+                yield video
+
         def judged(video: str) -> Answer:
-            _, pixels = next(readings)
+            pixels = arrived.pop()
             if isinstance(pixels, DecodeFailure):
                 return {"video": video, "error": pixels._asdict()}
             if not isinstance(pixels, Long):
-                return {"video": video, **best(observer.scores(pixels[None])[0], maps, given.top)}
+                scores = observer.scores(pixels[None])[0]
+                if not np.isfinite(scores).all():
+                    return {"video": video, "error": NOT_FINITE._asdict()}
+                return {"video": video, **best(scores, maps, given.top)}
             watched = watcher().watch(video, observer.scores)
             found = over_windows(watched, maps, given.top)
             stretches[video] = stretches_of(watched, maps)
@@ -129,7 +159,7 @@ def tell(given: argparse.Namespace) -> int:
             return found
 
         as_table = functools.partial(table, stretches)
-        return command_line.answer(videos, judged, as_table, given.json)
+        return command_line.answer(arriving(), judged, as_table, given.json)
 
 
 def expanded(arguments: Sequence[str]) -> list[str]:
@@ -170,7 +200,7 @@ def views_of(observer: "Observer") -> Views:
 
 
 def read(
-    videos: Sequence[str], views: Views, longest: float = float("inf")
+    videos: Sequence[str], views: Views, longest: float = float("inf"), workers: int = 0
 ) -> Generator[tuple[str, np.ndarray | DecodeFailure | Long]]:
     """Yields each video with its pixels, uint8 [V T H W 3], or why there are none; in order.
 
@@ -178,10 +208,11 @@ def read(
       videos: their paths.
       views: of each.
       longest: seconds; of a longer video no pixels are read. 0 for none of any.
+      workers: decoding processes, at most; 0 for one a core.
     """
     sampling, geometry = views
     shape = (sampling.clips * geometry.boxes, sampling.frames, geometry.size, geometry.size, 3)
-    workers = min(len(videos), cores())
+    workers = min(len(videos), workers or cores())
     waiting: collections.deque[tuple[str, concurrent.futures.Future]] = collections.deque()
 
     if not longest:

@@ -56,7 +56,9 @@ def summarise(arguments: argparse.Namespace) -> int:
     from vivit_jax.observer import Observer
 
     paths = command_line.videos(arguments.videos)
+    command_line.make_folder(arguments.out)
     observer = Observer(arguments.checkpoint)
+    observer.read(whole=False)
     names = command_line.names(paths)
 
     with command_line.watcher(observer, arguments) as watcher:

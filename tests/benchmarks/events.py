@@ -71,7 +71,7 @@ def happenings(run: str, out: pathlib.Path) -> None:
     """Prints the mean average precision of events, and of naive answers."""
     observer = Observer(run)
     classes = list(observer.label_maps[0])
-    options = command.options().parse_args(["--checkpoint", run, "none"])
+    options = command.parsed(["--checkpoint", run, "none"])
 
     def seen(videos: dict[str, list[Truth]]):
         with command_line.watcher(observer, options, HOP) as watcher:
@@ -111,7 +111,7 @@ def unusual(run: str, by: str, out: pathlib.Path) -> None:
         parts = drawn(seed, SECONDS, kinds=UNUSUAL, between=tuple(MOTIONS))
         videos[str(path)] = events(compose(path, parts, seed=seed), UNUSUAL)
     observer = Observer(run)
-    options = command.options().parse_args(["--checkpoint", run, "--anomaly", "--by", by, "none"])
+    options = command.parsed(["--checkpoint", run, "--anomaly", "--by", by, "none"])
     judge = learnt(observer, options)
 
     def both(clips: np.ndarray) -> np.ndarray:
