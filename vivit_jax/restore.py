@@ -7,13 +7,15 @@
 
 The model sees the middle square of a picture at its own size; DIR/NAME.restored.mp4 shows it as it
 was, as it was given to the model (what is hidden is grey), and restored. --region is in shares of
-this square, from its upper left corner; in a mask, what is not black is filled.
+this square, from its upper left corner. A mask is painted over the whole picture, of any size: what
+is not black in its middle square is filled.
 
 What is restored is a mixture of the model's prediction and a plain one, by shares that are learnt
 in the video itself, where both can be checked. --evaluate takes the video for the truth and tells
 PSNR and SSIM of the pixels that were hidden, beside the plain one (interpolate: linear in time;
 fill: between the region's borders; denoise: a Gaussian filter, and noise of --noise is added
-first), so that one sees whether the model is worth it.
+first), so that one sees whether the model is worth it. PSNR is "exact" where nothing is wrong: null
+with --json.
 
 Exit codes: 0 all of all videos was read, 1 it was not, 2 something that was given cannot be used;
 130 after Ctrl-C.
@@ -22,6 +24,7 @@ Exit codes: 0 all of all videos was read, 1 it was not, 2 something that was giv
 import argparse
 import pathlib
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +37,7 @@ from vivit_jax.terminal import command_parser, run, speak
 if TYPE_CHECKING:  # JAX takes long to import, and --help needs none of it
     from vivit_jax.analysis.inpainting import Inpainter
     from vivit_jax.analysis.restoring import Task
+    from vivit_jax.data.geometry import Geometry
 
 PLAIN = {
     "fill": "borders of the region",
@@ -97,12 +101,13 @@ def restore(given: argparse.Namespace) -> int:
     speak(True)
     observer = Observer(given.checkpoint)
     inpainter = Inpainter(observer)
-    task = make_task(given, inpainter, observer.experiment.data.image_size)
+    task = make_task(given, inpainter, observer.geometry())
     paths = command_line.videos(given.videos)
     names = command_line.names(paths)
     command_line.make_folder(given.out)
     with command_line.watcher(observer, given, share=0.5) as watcher:
-        restorer = Restorer(watcher, task, inpainter.tubelet[0], given.evaluate)
+        size = observer.experiment.data.image_size
+        restorer = Restorer(watcher, task, inpainter.tubelet[0], size, given.evaluate)
 
         def of(path: str) -> command_line.Answer:
             watched, answer = restorer.restore(path, given.out / f"{names[path]}.restored.mp4")
@@ -111,8 +116,8 @@ def restore(given: argparse.Namespace) -> int:
         return command_line.answer(paths, of, table, given.json)
 
 
-def make_task(given: argparse.Namespace, inpainter: "Inpainter", size: int) -> "Task":
-    """Returns the task of a command line.
+def make_task(given: argparse.Namespace, inpainter: "Inpainter", geometry: "Geometry") -> "Task":
+    """Returns the task of a command line; `geometry` is what the model sees of a picture.
 
     Raises:
       InputError: it cannot be done.
@@ -125,8 +130,9 @@ def make_task(given: argparse.Namespace, inpainter: "Inpainter", size: int) -> "
     if given.task == "denoise":
         noise = 20.0 if given.noise is None else given.noise
         return Denoise(inpainter, noise / 255 if given.evaluate else 0.0)
-    region = read_mask(given.mask, size) if given.mask else pixels_of(given.region, size)
-    return Fill(inpainter, region)
+    if given.mask:
+        return Fill(inpainter, read_mask(given.mask, geometry))
+    return Fill(inpainter, pixels_of(given.region, geometry.size))
 
 
 def pixels_of(region: tuple[float, ...], size: int) -> np.ndarray:
@@ -139,20 +145,30 @@ def pixels_of(region: tuple[float, ...], size: int) -> np.ndarray:
     return pixels
 
 
-def read_mask(file: pathlib.Path, size: int) -> np.ndarray:
-    """Returns the pixels of a mask picture that are not black: bool [size size].
+def read_mask(file: pathlib.Path, geometry: "Geometry") -> np.ndarray:
+    """Returns the pixels that have a part in what is not black of a mask: bool [size size].
+
+    Args:
+      file: a picture of the whole frame.
+      geometry: which part of it the model sees.
 
     Raises:
       InputError: it is no picture.
     """
     from PIL import Image
 
+    from vivit_jax.data.geometry import choose_boxes
+
     try:
         with Image.open(file) as picture:
-            grey = picture.convert("L").resize((size, size), Image.Resampling.NEAREST)
-            return np.asarray(grey) > 127
+            width, height = picture.size
+            painted = np.asarray(picture.convert("RGB")).any(axis=-1)  # dark blue is hardly bright
     except OSError as error:
         raise InputError(f"--mask={file} is no picture that can be read: {error}.") from error
+    (box,) = choose_boxes(geometry, height, width, np.random.default_rng(0))
+    corners = (box.left, box.top, box.left + box.width, box.top + box.height)
+    whole, size = Image.fromarray(painted.astype(np.float32)), (geometry.size, geometry.size)
+    return np.asarray(whole.resize(size, Image.Resampling.BOX, corners)) > 0
 
 
 def table(made: command_line.Answer) -> str:
@@ -172,18 +188,33 @@ def table(made: command_line.Answer) -> str:
     lines.append(f"  {'of what was hidden':24s}{'PSNR, dB':>10s}{'SSIM':>9s}")
     for row, name in names.items():
         if row != "given" or made["task"] == "denoise":
-            lines.append(f"  {name:24s}{judged[row]['psnr']:10.2f}{judged[row]['ssim']:9.4f}")
+            psnr = judged[row]["psnr"]
+            decibels = "exact" if psnr is None else f"{psnr:.2f}"
+            lines.append(f"  {name:24s}{decibels:>10s}{judged[row]['ssim']:9.4f}")
     return "\n".join([*lines, f"  {verdict(judged, plain)}"])
 
 
-def verdict(judged: dict[str, dict[str, float]], plain: str) -> str:
-    """Returns whether a model is worth it, in words."""
-    alone = judged["model"]["psnr"] - judged["plain"]["psnr"]
-    gain = judged["restored"]["psnr"] - judged["plain"]["psnr"]
-    first = f"the model alone is {abs(alone):.2f} dB {'worse' if alone < 0 else 'better'} than "
+def verdict(judged: Mapping[str, Mapping[str, float | None]], plain: str) -> str:
+    """Returns whether a model is worth it, in words.
+
+    Args:
+      judged: PSNR of every row; None where it is exact.
+      plain: what the plain way is.
+    """
+    least, alone, restored = (judged[row]["psnr"] for row in ("plain", "model", "restored"))
+    if least is None:
+        return f"plain ({plain}) is exact: use the plain one here"
+    if alone is None:
+        first = f"the model alone is exact, and plain ({plain}) is not"
+    else:
+        how = "worse" if alone < least else "better"
+        first = f"the model alone is {abs(alone - least):.2f} dB {how} than plain ({plain})"
+    if restored is None:
+        return f"{first}; what is restored is exact"
+    gain = restored - least
     if gain < _NOTHING:
-        return f"{first}plain ({plain}), and with it is {gain:+.2f} dB: use the plain one here"
-    return f"{first}plain ({plain}); what is restored is {gain:.2f} dB better than plain"
+        return f"{first}, and with it is {gain:+.2f} dB: use the plain one here"
+    return f"{first}; what is restored is {gain:.2f} dB better than plain"
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def restorations(run: str, count: int) -> None:
         Watcher(observer.frames, observer.rate(), observer.geometry(), share=0.5) as watcher,
     ):
         for name, task in tasks.items():
-            restorer = Restorer(watcher, task, inpainter.tubelet[0], judges=True)
+            restorer = Restorer(watcher, task, inpainter.tubelet[0], size, judges=True)
             file = pathlib.Path(folder) / "restored.mp4"
             answers = [restorer.restore(str(video), file)[1] for video in videos]
             found = {

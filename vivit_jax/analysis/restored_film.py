@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import pathlib
 from collections.abc import Generator, Sequence
 from typing import Any
@@ -43,29 +44,36 @@ class Judge:
             self._errors[i] += ((one - truth) ** 2).mean(axis=-1)[hidden].sum()
             self._alike[i] += pictures.ssim_map(one, truth).mean(axis=-1)[hidden].sum()
 
-    def results(self) -> dict[str, dict[str, float]]:
-        """Returns PSNR (dB) and SSIM of every row."""
+    def results(self) -> dict[str, dict[str, float | None]]:
+        """Returns PSNR (dB; None where there is no error) and SSIM of every row."""
         count = max(self._pixels, 1)
         rows = zip(ROWS, self._errors / count, self._alike / count, strict=True)
         return {
-            name: {"psnr": round(pictures.of_error(error), 3), "ssim": round(alike, 4)}
+            name: {"psnr": _finite(pictures.of_error(error)), "ssim": round(alike, 4)}
             for name, error, alike in rows
         }
+
+
+def _finite(decibels: float) -> float | None:
+    """Returns a PSNR as JSON can have it."""
+    return round(decibels, 3) if math.isfinite(decibels) else None
 
 
 class Restorer:
     """Restores videos, one after another."""
 
-    def __init__(self, watcher: Watcher, task: Task, slot: int, judges: bool):
+    def __init__(self, watcher: Watcher, task: Task, slot: int, size: int, judges: bool):
         """Prepares.
 
         Args:
           watcher: cuts videos into windows that overlap.
           task: what becomes of them.
           slot: frames of a slot, on whose grid windows are put.
+          size: height and width of a frame as the model sees it.
           judges: whether the videos are the truth that is to be restored.
         """
-        self._watcher, self._task, self._slot, self._judges = watcher, task, slot, judges
+        self._watcher, self._task, self._judges = watcher, task, judges
+        self._slot, self._size = slot, size
 
     def restore(self, video: str, file: pathlib.Path) -> tuple[Watched, dict[str, Any]]:
         """Returns what was read of a video, and an answer; writes original | given | restored.
@@ -88,7 +96,6 @@ class Restorer:
         self._task.begin()
 
         def made() -> Generator[UInt8[np.ndarray, "h w 3"]]:
-            size = 0
             with contextlib.closing(self._watcher.groups(video, grid)) as groups:
                 for group in groups:
                     for window in group:
@@ -96,13 +103,11 @@ class Restorer:
                         rows.append(None if failed else np.zeros(1, np.float32))
                         if isinstance(window.pixels, DecodeFailure):
                             add_lost(lost, Lost(*grid.span(window.number), *window.pixels))
-                        else:
-                            size = window.pixels.shape[2]
                     self._put(group, grid, stitcher)
                     following = group[-1].number + 1
                     end = grid.starts[following] if following < len(grid) else None
                     end = grid.starts[-1] + grid.frames if end is None else end
-                    yield from self._shown(stitcher, end, size, judge)
+                    yield from self._shown(stitcher, end, judge)
             watched.append(gathered(video, extent, grid, rows, lost))
 
         film.write_film(file, made(), grid.rate)
@@ -129,12 +134,12 @@ class Restorer:
                 stitcher.add(grid.starts[window.number], frames, restored.trust)
 
     def _shown(
-        self, stitcher: Stitcher, end: int, size: int, judge: Judge
+        self, stitcher: Stitcher, end: int, judge: Judge
     ) -> Generator[UInt8[np.ndarray, "h w 3"]]:
         """Yields the frames that are complete; grey where none could be read."""
         for _, frame in stitcher.before(end):
             if frame is None:
-                panels = np.full((3, 1, size, size, 3), _GREY, np.uint8)
+                panels = np.full((3, 1, self._size, self._size, 3), _GREY, np.uint8)
             else:
                 if self._judges:
                     judge.look(frame[0], frame[1:-1], frame[-1][..., 0] > 0.5)
