@@ -11,6 +11,8 @@ from data.conftest import write_video
 from PIL import Image
 
 from vivit_jax import explain, restore, terminal, train, watching
+from vivit_jax.data import windows
+from vivit_jax.data.geometry import Geometry
 
 FILES = ("explain.mp4", "explain.png", "timeline.png")
 MASKED = {"name": "masked_pixels", "decoder_width": 24, "decoder_depth": 1, "decoder_heads": 2}
@@ -158,6 +160,73 @@ def test_a_mask_picture_is_filled_where_it_is_not_black(run, masked, video, tmp_
     assert "none.png is no picture that can be read" in said
 
 
+def test_in_a_mask_any_colour_is_filled_and_the_middle_square_counts(tmp_path):
+    painted = np.zeros((32, 64, 3), np.uint8)
+    painted[2, 17] = 200, 0, 0
+    painted[31, 47] = 0, 0, 1
+    painted[10:12, 26:28] = 30
+    painted[:, 4:12] = 255  # beside the square
+    Image.fromarray(painted).save(tmp_path / "mask.png")
+    found = restore.read_mask(tmp_path / "mask.png", Geometry(16, test_crops=1))
+    assert np.argwhere(found).tolist() == [[1, 0], [5, 5], [15, 15]]
+    inner = restore.read_mask(tmp_path / "mask.png", Geometry(16, resize=32, test_crops=1))
+    assert np.argwhere(inner).tolist() == [[2, 2], [2, 3], [3, 2], [3, 3]]
+
+
+def test_what_is_exact_is_none_in_json_and_exact_in_words(run, masked, video, tmp_path):
+    given = ["--checkpoint", masked, video, "--out", tmp_path, "--task", "denoise", "--evaluate"]
+    code, (answer,), _ = run(restore, *given, "--noise", 0, "--json")
+    assert code == 0
+    assert answer["evaluation"]["given"]["psnr"] is None
+    assert answer["evaluation"]["plain"]["psnr"] > 0
+    assert f"  {'as given':24s}     exact   1.0000\n" in restore.table(answer)
+
+
+@pytest.mark.parametrize(
+    ("plain", "model", "restored", "said"),
+    [
+        (None, None, None, "plain (P) is exact: use the plain one here"),
+        (30.0, None, None, "the model alone is exact, and plain (P) is not; what is restored is e"),
+        (30.0, 20.0, 30.0, "is 10.00 dB worse than plain (P), and with it is +0.00 dB: use the p"),
+        (30.0, 32.0, 33.0, "is 2.00 dB better than plain (P); what is restored is 3.00 dB better"),
+    ],
+)
+def test_a_verdict_is_in_words_whatever_is_exact(plain, model, restored, said):
+    psnr = {"plain": plain, "model": model, "restored": restored}
+    found = restore.verdict({row: {"psnr": value} for row, value in psnr.items()}, "P")
+    assert said in found
+
+
+def test_where_the_first_windows_cannot_be_read_the_film_is_grey_or_the_video_an_error(
+    run, masked, tmp_path, monkeypatch
+):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), np.uint8)
+    options = {"g": "4", "bf": "0"}
+    spoilt = write_video(tmp_path / "a.mp4", 40, texture=noise.__getitem__, options=options)
+    whole = write_video(tmp_path / "b.mp4", 12, texture=noise.__getitem__)
+    data = bytearray(spoilt.read_bytes())
+    first, end = len(data) // 40, len(data) // 12  # within the first frames
+    data[first:end] = bytes(end - first)
+    spoilt.write_bytes(data)
+    given = ["--checkpoint", masked, spoilt, whole, "--out", tmp_path / "out", "--task", "denoise"]
+    code, answers, _ = run(restore, *given, "--json")  # the video is one stretch, and lost
+    assert code == 1
+    assert "a.mp4 cannot be read: corrupt" in answers[0]["error"]["message"]
+    assert answers[1]["windows"] == 2
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["b.restored.mp4"]
+
+    monkeypatch.setattr(watching, "GROUP", 1)
+    monkeypatch.setattr(windows, "STRETCH", 8 * tiny.SIZE**2 * 3)
+    code, answers, _ = run(restore, *given, "--json")
+    assert code == 1
+    assert answers[0]["lost"][0]["begin"] == 0
+    assert 0 < answers[0]["lost"][0]["end"] < 4
+    film = np.stack(frames_of(answers[0]["file"])).astype(int)
+    assert film.shape == (40, 112, 3 * 112 + 8, 3)
+    assert np.abs(film[0, :, :112] - 127).max() < 8
+    assert np.abs(film[-1, :, :112] - 127).max() > 30
+
+
 def test_a_video_that_was_cut_is_partial_and_one_without_pictures_is_an_error(
     run, tiny_run, masked, tmp_path
 ):
@@ -183,7 +252,11 @@ def test_a_video_that_was_cut_is_partial_and_one_without_pictures_is_an_error(
 @pytest.mark.parametrize(
     ("module", "options", "said"),
     [
-        (explain, ["--class", "c"], "--class = 'c'; expected one of a, b"),
+        (
+            explain,
+            ["--class", "c"],
+            "--class = 'c'; none of the 2 classes is called that",
+        ),
         (explain, ["--steps", "0"], "--steps is 0; expected at least 1"),
         (explain, ["--method", "guess"], "invalid choice: 'guess'"),
         (restore, ["--task", "denoise"], "which predicts no pixels: restoring needs one of"),

@@ -43,6 +43,7 @@ from vivit_jax.analysis.thresholds import evaluation, learn, read_thresholds, wr
 from vivit_jax.analysis.timelines import moment
 from vivit_jax.command_line import Answer
 from vivit_jax.errors import InputError
+from vivit_jax.measures.recognition import class_names
 from vivit_jax.terminal import command_parser, run, speak
 
 if TYPE_CHECKING:  # JAX takes long to import, and --help needs none of it
@@ -198,16 +199,6 @@ def teach(given: argparse.Namespace) -> int:
         print("\n".join(["threshold     F1  segments  class", *lines]))
         print(f"written to {given.thresholds}; videos: {len(seen)}")
     return int(failed)
-
-
-def class_names(label_maps: Sequence[Sequence[str]]) -> list[str]:
-    """Returns the names of all classes, head after head; of several as HEAD:NAME."""
-    many = len(label_maps) > 1
-    return [
-        f"{head}:{name}" if many else name
-        for head, names in enumerate(label_maps)
-        for name in names
-    ]
 
 
 def true_of(

@@ -26,6 +26,7 @@ import sys
 
 from vivit_jax import command_line
 from vivit_jax.analysis.choices import METHODS, REMOVED
+from vivit_jax.measures.recognition import class_names, class_number
 from vivit_jax.terminal import command_parser, run, speak
 
 _ROWS = 20  # windows of a table
@@ -58,7 +59,7 @@ def explain(given: argparse.Namespace) -> int:
       InputError: something that was given cannot be used.
     """
     from vivit_jax.analysis.attribution import attribute, knows_classes
-    from vivit_jax.analysis.explaining import Explainer, class_number
+    from vivit_jax.analysis.explaining import Explainer
     from vivit_jax.observer import Observer
 
     speak(True)
@@ -66,8 +67,8 @@ def explain(given: argparse.Namespace) -> int:
     classifies = knows_classes(observer)
     if given.chosen is not None or given.evaluate:
         observer.check_predicts()
-    names = [name for head in observer.label_maps for name in head] if classifies else []
-    chosen = class_number(given.chosen, names) if given.chosen is not None else None
+    maps = observer.label_maps if classifies else ()
+    chosen = None if given.chosen is None else class_number("--class", given.chosen, maps)
     method = given.method or ("gradient_attention" if classifies else "rollout")
     attributed = attribute(observer, method, chosen, given.steps)
     paths = command_line.videos(given.videos)
@@ -75,7 +76,7 @@ def explain(given: argparse.Namespace) -> int:
     command_line.make_folder(given.out)
     with command_line.watcher(observer, given) as watcher:
         removed = given.removed if given.evaluate else ""
-        explainer = Explainer(observer, watcher, attributed, names, removed)
+        explainer = Explainer(observer, watcher, attributed, class_names(maps), removed)
 
         def of(path: str) -> command_line.Answer:
             watched, answer = explainer.explain(path, given.out, stems[path])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
+from vivit_jax.errors import InputError
 from vivit_jax.measures import recognition as scores
 
 N, K = 300, 7
@@ -18,6 +19,21 @@ def rng() -> np.random.Generator:
 def labels(rng) -> np.ndarray:
     """No video is of the last class."""
     return rng.integers(0, K - 1, N)
+
+
+def test_a_class_of_several_heads_is_asked_by_its_head_or_by_its_name_alone():
+    maps = (("open", "cup"), ("shut", "open", "0:cup"))
+    names = scores.class_names(maps)
+    assert names == ["0:open", "0:cup", "1:shut", "1:open", "1:0:cup"]
+    assert [scores.class_number("--class", name, maps) for name in names] == [0, 1, 2, 3, 4]
+    assert scores.class_number("--class", "shut", maps) == 2
+    assert scores.class_number("--class", "0:cup", maps) == 1
+    with pytest.raises(InputError, match="'open' is a class of several heads: .* 0:open, 1:open"):
+        scores.class_number("--class", "open", maps)
+    with pytest.raises(InputError, match=r"none of the 5 classes .* nearest: 1:shut"):
+        scores.class_number("--class", "1:shot", maps)
+    assert scores.class_names(maps[:1]) == ["open", "cup"]
+    assert scores.class_number("--class", "cup", maps[:1]) == 1
 
 
 @pytest.mark.parametrize("k", range(1, K))

@@ -15,7 +15,6 @@ from vivit_jax.analysis.attribution import Attributed, shares
 from vivit_jax.data.pool import DecodeFailure
 from vivit_jax.data.windows import Grid, Window
 from vivit_jax.observer import Clips, Observer
-from vivit_jax.options import choose
 from vivit_jax.watching import Lost, Watched, Watcher, add_lost, gathered
 
 JUDGED = 8  # windows of a video that are judged
@@ -154,13 +153,3 @@ class _Seen:
         """Keeps the window whose class is surest; the first where there are no classes."""
         if self.surest is None or score > self._score:
             self.surest, self._score = panels, -math.inf if math.isnan(score) else score
-
-
-def class_number(name: str, names: Sequence[str]) -> int:
-    """Returns the number of a class, counted over all heads.
-
-    Raises:
-      InputError: there is none; names the nearest.
-    """
-    choose("--class", name, names)
-    return [*names].index(name)

@@ -4,11 +4,14 @@ Definitions are scikit-learn's, so that numbers compare with everyone else's, in
 all classes at once. Legend: N judged videos, K classes.
 """
 
+import difflib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from vivit_jax.errors import InputError
 
 
 class Overall(NamedTuple):
@@ -46,6 +49,43 @@ def by_head(
       label_maps: names of the classes, a map for each head.
     """
     return np.split(scores, np.cumsum([len(names) for names in label_maps])[:-1], axis=-1)
+
+
+def class_names(label_maps: Sequence[Sequence[str]]) -> list[str]:
+    """Returns the names of all classes, head after head; of several as HEAD:NAME."""
+    many = len(label_maps) > 1
+    return [
+        f"{head}:{name}" if many else name
+        for head, names in enumerate(label_maps)
+        for name in names
+    ]
+
+
+def class_number(option: str, name: str, label_maps: Sequence[Sequence[str]]) -> int:
+    """Returns the number of the class that an option names, counted over all heads.
+
+    Args:
+      option: such as "--class".
+      name: as class_names has it, or without the head where only one has such a class.
+      label_maps: names of the classes, a map for each head.
+
+    Raises:
+      InputError: no class is called so, or one of several heads; names those that are.
+    """
+    names = class_names(label_maps)
+    bare = [one for of_head in label_maps for one in of_head]
+    found = [number for number, one in enumerate(names) if one == name]
+    found = found or [number for number, one in enumerate(bare) if one == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        several = ", ".join(names[number] for number in found)
+        raise InputError(f"{option} = {name!r} is a class of several heads: give one of {several}.")
+    near = difflib.get_close_matches(name, names, n=5, cutoff=0.3) or names[:5]
+    raise InputError(
+        f"{option} = {name!r}; none of the {len(names)} classes is called that. "
+        f"The nearest: {', '.join(near)}."
+    )
 
 
 def top_k(scores: Float[np.ndarray, "N K"], labels: Int[np.ndarray, " N"], k: int) -> float:
