@@ -45,6 +45,22 @@ def test_a_number_that_is_none_is_refused_with_the_option(text, capsys):
     assert "argument --hop: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["-1", "x", "1.5"])
+def test_a_number_of_processes_that_is_none_is_refused(text, capsys):
+    parser = command_parser("vivit_jax.some", "About.")
+    command_line.add_windows(parser)
+    assert parser.parse_args(["--workers", "3"]).workers == 3
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args(["--workers", text])
+    assert "argument --workers: " in capsys.readouterr().err
+
+
+def test_lists_of_several_labels_name_their_videos(tmp_path):
+    (tmp_path / "list.csv").write_text("a.mp4,wet,loud\nb c.mp4,fast\nd.mp4\n")
+    found = command_line.videos([str(tmp_path / "list.csv")])
+    assert found == [str(tmp_path / name) for name in ("a.mp4", "b c.mp4", "d.mp4")]
+
+
 def test_a_folder_gives_its_videos_once(tmp_path):
     for name in ("a.mp4", "b/c.mkv", "notes.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -7,6 +7,8 @@ import pathlib
 import signal
 import subprocess
 import sys
+import types
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,6 +92,41 @@ def test_the_best_moments_are_found_whatever_the_blocks(folder, monkeypatch, siz
     hits = queries.alike(index, rows[[4]], 9, moments=True, left_out=hidden)
     assert len(hits) == len(rows) - 3
     assert ("c", 0.5) not in {(hit.video, hit.begin) for hit in hits}
+
+
+@pytest.mark.parametrize(("indexed", "asked"), [("videos", "link"), ("link", "videos")])
+def test_a_video_is_itself_by_whatever_links(tmp_path, indexed, asked):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "link").symlink_to("videos")
+    builder = Builder(tmp_path / "index", ABOUT)
+    for name in (indexed, "elsewhere"):
+        builder.add(*made(str(tmp_path / name / "a.mp4"), 3))
+    builder.flush()
+    found = queries.itself(Index(tmp_path / "index"), str(tmp_path / asked / "a.mp4"), 0.0, 9.0)
+    assert np.flatnonzero(found).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "number"),
+    [("1:open", [2, 3, 4], 1), ("cup", [0, 1], 1), ("cut", [2, 3, 4], 2)],
+)
+def test_a_class_of_one_of_several_heads_is_a_direction_among_its_heads(name, columns, number):
+    kernel = np.tile(np.arange(5, dtype=np.float32), (D, 1))
+    observer: Any = types.SimpleNamespace(
+        check_predicts=lambda: None,
+        objective=(None, {"head": {"kernel": kernel, "bias": kernel[0]}}),
+        saved=types.SimpleNamespace(where="runs/a"),
+        experiment=types.SimpleNamespace(
+            objective={"name": "classify"}, data=types.SimpleNamespace(labels="heads")
+        ),
+        label_maps=(("open", "cup"), ("shut", "open", "cut")),
+    )
+    found = queries.direction_of(observer, name)
+    assert found.bias.tolist() == columns
+    np.testing.assert_array_equal(found.kernel, kernel[:, found.bias.astype(int)])
+    assert found.number == number
+    with pytest.raises(InputError, match="of several heads: give one of 0:open, 1:open"):
+        queries.direction_of(observer, "open")
 
 
 def test_what_is_there_is_known_by_size_and_time(tmp_path):
@@ -203,6 +240,35 @@ def test_without_faiss_a_large_index_says_what_to_install(folder, monkeypatch):
     with pytest.raises(InputError, match=r"pip install 'vivit_jax\[search\]', or give --exact"):
         queries.alike(index, index.part(0, 1), 3)
     assert len(queries.alike(index, index.part(0, 1), 3, exact=True)) == 3
+
+
+@pytest.mark.parametrize("moments", [False, True])
+def test_a_long_question_is_searched_in_parts_and_finds_the_same(folder, monkeypatch, moments):
+    index = Index(folder)
+    rows = index.part(0, 99)
+    asked = np.random.default_rng(0).normal(size=(9, D)).astype(np.float32)
+    lengths = []
+
+    class Cells:
+        """Searches exactly, with the face of faiss."""
+
+        def search(self, vectors, count):
+            lengths.append(len(vectors))
+            scores = vectors @ rows.T
+            order = np.argsort(-scores, axis=1)[:, :count]
+            return np.take_along_axis(scores, order, axis=1), order
+
+    monkeypatch.setattr(approximate, "cells_of", lambda index: (Cells(), 1.0))
+    wanted = np.arange(len(index)) != 4
+    whole = approximate.best(index, asked, 3, moments, wanted)
+    monkeypatch.setattr(nearest, "AT_ONCE", 4)
+    found = approximate.best(index, asked, 3, moments, wanted)
+    np.testing.assert_array_equal(found.rows, whole.rows)
+    np.testing.assert_array_equal(found.scores, whole.scores)
+    assert lengths[:1] == [9]
+    assert max(lengths[-3:]) == 4
+    best = (asked @ rows.T).max(axis=0)
+    assert found.rows[0, 0] == np.where(wanted, best, -np.inf).argmax()
 
 
 def test_approximate_search_finds_what_exact_search_does(tmp_path, monkeypatch):

@@ -56,6 +56,23 @@ def test_the_best_are_what_sorting_gives(rng, grouped, k):
         )
 
 
+@pytest.mark.parametrize(("questions", "count"), [(1, 600), (3, 100), (300, 1)])
+def test_a_long_question_is_compared_in_parts_and_finds_the_same(rng, questions, count):
+    rows, asked = unit(rng.normal(size=(90, D))), unit(rng.normal(size=(questions, count, D)))
+    found = nearest.best(nearest.blocks(rows), nearest.likeness, asked, 5)
+    for question in range(questions):
+        scores = (rows @ asked[question].T).max(axis=1)
+        assert found.rows[question].tolist() == expected(scores, 5)
+
+
+def test_memory_does_not_grow_with_the_question():
+    shapes = [(1, 8192, D), (4096, D), (4096,)]
+    given = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
+    memory = jax.jit(nearest.likeness).lower(*given).compile().memory_analysis()
+    assert memory
+    assert memory.temp_size_in_bytes < 3 * 4 * nearest.AT_ONCE * 4096  # of 134 MB for all at once
+
+
 def test_of_equal_rows_the_first_counts_and_a_long_group_once():
     rows = np.tile(unit(np.ones((1, D))), (70, 1))
     groups = np.repeat([0, 1], [50, 20]).astype(np.int32)

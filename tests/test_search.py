@@ -13,6 +13,7 @@ from data.conftest import write_video
 from PIL import Image
 
 from vivit_jax import search, summarise, terminal, train
+from vivit_jax.analysis.index import Index
 from vivit_jax.data import windows
 
 
@@ -142,7 +143,6 @@ def test_a_damaged_question_is_answered_as_partial(said, videos, index):
 
 
 def test_a_class_ranks_as_the_models_probabilities_do(said, workdir, videos, index):
-    from vivit_jax.analysis.index import Index
     from vivit_jax.observer import Observer
     from vivit_jax.watching import Watcher
 
@@ -177,6 +177,7 @@ def test_a_class_ranks_as_the_models_probabilities_do(said, workdir, videos, ind
         (("--class", "b", "--begin", "1"), "--begin and --end are of a --video"),
         (("--video", "x.mp4", "--begin", "2", "--end", "1"), "is not after --begin"),
         (("--video", "x.mp4", "--top", "0"), "expected at least 1"),
+        (("--video", "x.mp4", "--workers", "-1"), "--workers: -1: expected at least 0"),
         (("--video", "x.mp4"), "cannot be read: missing"),
         (("--video", "VIDEOS/a.mp4", "--begin", "5"), "begins at 5 s of a video of 2.40 s"),
         (("--video", "VIDEOS/short.mp4"), "longer than the video"),
@@ -233,6 +234,39 @@ def test_evaluation_is_by_the_labels_of_lists_beside_mean_pictures(said, workdir
     assert set(found["mean_pictures"]) == set(found["features"])
     code, _, out = said(search, "evaluate", "--index", tmp_path / "index")
     assert "mean_average_precision" in out
+
+
+def test_lists_are_read_as_the_run_read_its_own(said, workdir, videos, tmp_path):
+    workdir = shutil.copytree(workdir, tmp_path / "run")
+    about = json.loads((workdir / "config.json").read_text())
+    about["data"]["labels"] = "multi"
+    (workdir / "config.json").write_text(json.dumps(about))
+    (tmp_path / "list.csv").write_text(f"{videos}/a_trimmed.mp4,x,y\n")
+    options = ("--checkpoint", workdir, "--index", tmp_path / "index")
+    code, _, besides = said(search, "build", *options, tmp_path / "list.csv")
+    assert code == 0, besides
+    assert Index(tmp_path / "index").labels == ["x|y"]
+
+
+def test_windows_beside_the_question_are_answers_whatever_their_times(said, workdir, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (12, 48, 64, 3), np.uint8)
+    video = write_video(tmp_path / "a.mp4", 12, fps=15, texture=noise.__getitem__)
+    given = ("--index", tmp_path / "index", "--json")
+    code, _, _ = said(search, "build", "--checkpoint", workdir, *given, video)
+    assert code == 0
+    options = ("--video", video, "--end", 0.26, "--moments")
+    code, (found,), _ = said(search, "query", *given, *options)
+    assert (code, found["begin"], found["end"]) == (0, 0, 0.267)  # 4 moments of 15 a second
+    begins = sorted(hit["begin"] for hit in found["hits"])
+    assert begins == pytest.approx([4 / 15, 8 / 15], abs=1e-6)
+
+
+def test_a_folder_that_cannot_be_is_told_before_the_work(said, videos, index, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    options = ("--video", videos / "none.mp4", "--out", tmp_path / "file")
+    code, _, besides = said(search, "query", "--index", index, *options)
+    assert code == 2
+    assert f"--out={tmp_path / 'file'} cannot be written into" in besides
 
 
 def test_without_labels_there_is_nothing_to_judge_by(said, index):

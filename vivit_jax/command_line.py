@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from vivit_jax.errors import InputError
 from vivit_jax.features import named
+from vivit_jax.terminal import add_workers
 
 if TYPE_CHECKING:  # JAX takes long to import, and --help needs none of it
     from vivit_jax.observer import Observer
@@ -62,7 +63,7 @@ def add_windows(to: argparse.ArgumentParser, hop: str = "a window's", crops: boo
     to.set_defaults(crops=1)
     if crops:
         to.add_argument("--crops", type=int, choices=(1, 3), default=1, help="of a window; 1")
-    to.add_argument("--workers", type=int, default=0, help="decoding processes; one a core")
+    add_workers(to)
 
 
 def at_least(least: float) -> Callable[[str], float]:

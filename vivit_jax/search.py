@@ -29,7 +29,7 @@ import numpy as np
 
 from vivit_jax import command_line, features
 from vivit_jax.errors import InputError
-from vivit_jax.terminal import command_parser, run, speak
+from vivit_jax.terminal import add_workers, command_parser, run, speak
 
 if TYPE_CHECKING:  # JAX takes long to import, and --help needs none of it
     from vivit_jax.analysis.copies import Copy
@@ -82,7 +82,7 @@ def _add_question(to: argparse.ArgumentParser) -> None:
     to.add_argument("--exact", action="store_true", help="also beyond a million windows")
     to.add_argument("--checkpoint", help="where the model of the index is, if it has moved")
     to.add_argument("--out", type=pathlib.Path, help="folder for a contact sheet of the moments")
-    to.add_argument("--workers", type=int, default=0, help="decoding processes; one a core")
+    add_workers(to)
 
 
 def _check_question(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
@@ -100,8 +100,9 @@ def build(arguments: argparse.Namespace) -> int:
     from vivit_jax.analysis.indexing import Builder, encoded, source_of
     from vivit_jax.observer import Observer
 
-    videos = features.named(arguments.videos, "single")
     observer = Observer(arguments.checkpoint)
+    kind = observer.experiment.data.labels
+    videos = features.named(arguments.videos, kind if kind in ("multi", "heads") else "single")
     about = {"checkpoint": source_of(observer), "fingerprint": observer.fingerprint}
     windows = {name: getattr(arguments, name) for name in ("window", "hop", "crops")}
     builder = Builder(arguments.index, {**about, "windows": windows})
@@ -157,6 +158,8 @@ def query(arguments: argparse.Namespace) -> int:
 
     index = Index(arguments.index)
     observer = Observer(arguments.checkpoint or index.about["checkpoint"])
+    if arguments.out:
+        command_line.make_folder(arguments.out)
     ask = _of_video if arguments.name is None else _of_class
     asked, lost, hits = ask(index, observer, arguments)
     made = {**asked, "index": str(arguments.index), "partial": bool(lost)}
@@ -189,7 +192,7 @@ def _of_video(
     path = os.path.abspath(arguments.video)
     part = (arguments.begin, arguments.end)
     vectors, spans, lost = queries.seen(observer, index, path, part, arguments.workers)
-    begin, end = round(spans.min(), 3), round(spans.max(), 3)
+    begin, end = float(spans.min()), float(spans.max())
     hits = queries.alike(
         index,
         vectors,
@@ -198,7 +201,7 @@ def _of_video(
         exact=arguments.exact,
         left_out=queries.itself(index, path, begin, end),
     )
-    return {"video": path, "begin": begin, "end": end}, lost, hits
+    return {"video": path, "begin": round(begin, 3), "end": round(end, 3)}, lost, hits
 
 
 def _hits_in_words(made: Answer) -> str:

@@ -44,6 +44,17 @@ def command_parser(module: str, about: str | None) -> argparse.ArgumentParser:
     )
 
 
+def add_workers(to: argparse._ActionsContainer) -> None:
+    """Adds --workers to a command's options."""
+
+    def number(text: str) -> int:
+        if int(text) < 0:
+            raise argparse.ArgumentTypeError(f"{text}: expected at least 0")
+        return int(text)
+
+    to.add_argument("--workers", type=number, default=0, help="decoding processes; one a core")
+
+
 def run(main: Callable[[], int]) -> int:
     """Returns main's exit code; 2 and why where something given cannot be used; 1 for a fault.
 

@@ -53,10 +53,16 @@ def best(
     asked = top if moments else _WIDER * top
     while True:
         asked = min(asked, len(index))
-        scores, rows = cells.search(np.ascontiguousarray(vectors), asked)
-        kept = _distinct(index, rows.ravel(), scores.ravel(), moments, wanted)
-        if len(kept) >= top or asked == len(index) or (rows < 0).any():  # no more in these cells
-            kept = kept[:top]
+        kept: list[tuple[int, float]] = []
+        ended = asked == len(index)
+        for first in range(0, len(vectors), nearest.AT_ONCE):
+            some = np.ascontiguousarray(vectors[first : first + nearest.AT_ONCE])
+            scores, rows = cells.search(some, asked)
+            ended = ended or bool((rows < 0).any())  # no more in these cells
+            rows = np.append(rows, [row for row, _ in kept]).astype(int)
+            scores = np.append(scores, [score for _, score in kept])
+            kept = _distinct(index, rows, scores, moments, wanted)[:top]
+        if len(kept) >= top or ended:
             scores = np.array([[score for _, score in kept]], np.float32)
             return nearest.Found(scores, np.array([[row for row, _ in kept]], np.int32))
         asked *= 4

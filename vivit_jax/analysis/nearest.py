@@ -21,6 +21,7 @@ _BLOCK = 2**22  # numbers of a block of rows: 16 MB, which caches hold in part
 _ROWS = 2**16  # of a block, at most
 _TILE = 4096  # rows of a side, where all are compared with all
 _MOST = 20_000_000  # pairs of rows
+AT_ONCE = 256  # vectors of questions that rows are compared with at once: bounds memory
 _NONE = -1  # the number of no row
 
 Score = Callable[[Any, Any, Any], Any]
@@ -111,9 +112,18 @@ def likeness(
 ) -> Float[Array, "G B"]:
     """Returns the cosine similarity of rows to the nearest of each question's vectors."""
     del lengths
-    flat = rearrange(params, "g q d -> (g q) d")
-    similarity = jnp.matmul(flat, rows.T, precision="highest")
-    return rearrange(similarity, "(g q) b -> g q b", q=params.shape[1]).max(axis=1)
+    questions, count = params.shape[:2]
+    size = min(count, max(1, AT_ONCE // questions))
+    each = np.arange(-(-count // size) * size) % count  # the last part has repeats, which are alike
+    parts = rearrange(params[:, each], "g (n q) d -> n (g q) d", q=size)
+
+    def nearer(best: Array, part: Array) -> tuple[Array, None]:
+        similarity = jnp.matmul(part, rows.T, precision="highest")
+        similarity = rearrange(similarity, "(g q) b -> g q b", q=size)
+        return jnp.maximum(best, similarity.max(axis=1)), None
+
+    nothing = jnp.full((questions, len(rows)), -jnp.inf, jnp.float32)
+    return jax.lax.scan(nearer, nothing, parts)[0]
 
 
 class Direction(NamedTuple):

@@ -1,7 +1,7 @@
 """Questions to an index: which moments look like these, and which show this class?"""
 
-import difflib
-from typing import Any, NamedTuple
+import os
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -10,6 +10,7 @@ from vivit_jax.analysis import approximate, nearest
 from vivit_jax.analysis.index import Index, check_made
 from vivit_jax.analysis.lengths import unit
 from vivit_jax.errors import InputError
+from vivit_jax.measures.recognition import class_number
 from vivit_jax.observer import Observer
 from vivit_jax.watching import Lost, Watcher
 
@@ -102,8 +103,16 @@ def seen(
 
 
 def itself(index: Index, path: str, begin: float, end: float) -> Bool[np.ndarray, " N"]:
-    """Returns which windows of an index show what a question shows."""
-    own = [number for number, entry in enumerate(index.entries) if entry.id == path]
+    """Returns which windows of an index show what a question shows.
+
+    Args:
+      index: that is asked.
+      path: of the question's video, by whatever links.
+      begin: seconds from its first frame, not rounded.
+      end: likewise.
+    """
+    file = os.path.realpath(path)
+    own = [n for n, entry in enumerate(index.entries) if os.path.realpath(entry.id) == file]
     during = (index.spans[:, 0] < end - 1e-6) & (index.spans[:, 1] > begin + 1e-6)
     return np.isin(index.owner, own) & during
 
@@ -123,7 +132,7 @@ def direction_of(observer: Observer, name: str) -> nearest.Direction:
 
     Args:
       observer: the model that made them.
-      name: of the class.
+      name: of the class; see class_number.
 
     Raises:
       InputError: the model has no linear head on its summaries, or no such class.
@@ -136,25 +145,13 @@ def direction_of(observer: Observer, name: str) -> nearest.Direction:
             f"{where} classifies by objective.pooling = {options.get('pooling')!r}, so that its "
             "classes are no directions of the features that an index holds: ask by --video."
         )
-    maps = observer.label_maps
-    known = [(head, number) for head, names in enumerate(maps) for number in _places(names, name)]
-    if not known:
-        names = sorted({name for names in maps for name in names})
-        near = difflib.get_close_matches(name, names, n=5, cutoff=0.3) or names[:5]
-        raise InputError(
-            f"--class is {name!r}, and none of the {len(names)} classes of {where} is called that. "
-            f"The nearest: {', '.join(near)}."
-        )
-    head, number = known[0]
-    first = sum(len(names) for names in maps[:head])
-    own = slice(first, first + len(maps[head]))
+    number = class_number("--class", name, observer.label_maps)
+    bounds = np.cumsum([0, *map(len, observer.label_maps)])  # of the heads
+    head = int(np.searchsorted(bounds, number, side="right")) - 1
+    own = slice(int(bounds[head]), int(bounds[head + 1]))
     kernel, bias = (np.asarray(params["head"][part], np.float32) for part in ("kernel", "bias"))
     alone = np.bool_(observer.experiment.data.labels == "multi")
-    return nearest.Direction(kernel[:, own], bias[own], np.int32(number), alone)
-
-
-def _places(names: Any, name: str) -> list[int]:
-    return [number for number, one in enumerate(names) if one == name]
+    return nearest.Direction(kernel[:, own], bias[own], np.int32(number - own.start), alone)
 
 
 def _hits(index: Index, rows: np.ndarray, scores: np.ndarray) -> list[Hit]:

@@ -82,7 +82,7 @@ def parse(given: list[str]) -> tuple[argparse.Namespace, list[str]]:
     into.add_argument("--crf", type=int, default=21, help="x264's rate factor; video")
     into.add_argument("--shard-videos", type=int, default=64, help="videos a shard")
     how = parser.add_argument_group("how")
-    how.add_argument("--workers", type=int, default=0, help="processes; 0 is one a core")
+    terminal.add_workers(how)
     how.add_argument("--timeout", type=float, default=600.0, help="seconds a video may take")
     how.add_argument("--beam-runner", default="", help="such as DirectRunner or DataflowRunner")
     arguments, beam_options = parser.parse_known_args(given)
@@ -91,8 +91,6 @@ def parse(given: list[str]) -> tuple[argparse.Namespace, list[str]]:
     for flag in ("shard_videos", "timeout"):
         if getattr(arguments, flag) < 1:
             parser.error(f"--{flag.replace('_', '-')} is below 1")
-    if arguments.workers < 0:
-        parser.error("--workers is below 0")
     return arguments, beam_options
 
 

@@ -52,7 +52,7 @@ from vivit_jax.data.survey import Survey, readable
 from vivit_jax.errors import InputError
 from vivit_jax.files import replacing
 from vivit_jax.metrics import as_line, duration
-from vivit_jax.terminal import run, speak
+from vivit_jax.terminal import add_workers, run, speak
 
 log = logging.getLogger(__name__)
 FOUND_BAD = 3  # exit code
@@ -87,13 +87,12 @@ def main() -> int:
     parser.add_argument("--fps", type=float, default=default.fps, help="in place of --stride")
     parser.add_argument("--out", help="folder to write to; NAME_check")
     parser.add_argument("--bad", default="default", help="causes, as in default,short; all; none")
-    parser.add_argument("--workers", type=int, default=0, help="processes; 0: one a core")
+    add_workers(parser)
     parser.add_argument("--timeout", type=float, default=300, help="seconds for a video")
     arguments = parser.parse_args()
     speak(True)
-    for name, least in (("workers", 0), ("timeout", 1)):
-        if getattr(arguments, name) < least:
-            raise InputError(f"--{name} is {getattr(arguments, name)}; expected {least} or more.")
+    if arguments.timeout < 1:
+        raise InputError(f"--timeout is {arguments.timeout}; expected 1 or more.")
     bad, data = choose_bad(arguments.bad), settle(_data(arguments))
     dataset = find_dataset(data.dataset)
     own = dataset.known or dataset.stored

@@ -26,7 +26,7 @@ from vivit_jax.data.pool import DecodeFailure, DecodePool, cores
 from vivit_jax.errors import InputError
 from vivit_jax.files import write_csv
 from vivit_jax.metrics import Progress
-from vivit_jax.terminal import command_parser, run, speak
+from vivit_jax.terminal import add_workers, command_parser, run, speak
 
 log = logging.getLogger(__name__)
 Answer = dict[str, Any]
@@ -49,12 +49,12 @@ def main() -> int:
     parser.add_argument(
         "--shortest", type=float, default=cuts.SHORTEST, help="seconds of a shot; %(default)s"
     )
-    parser.add_argument("--workers", type=int, default=0, help="decoding processes; one a core")
+    add_workers(parser)
     parser.add_argument(
         "--timeout", type=float, default=TIMEOUT, help="seconds for one video; %(default)g"
     )
     given = parser.parse_args()
-    for option, least in (("shortest", 0), ("workers", 0), ("timeout", 1)):
+    for option, least in (("shortest", 0), ("timeout", 1)):
         if not getattr(given, option) >= least:
             raise InputError(f"--{option}={getattr(given, option)}; expected at least {least}.")
     speak(first_process=True)
