@@ -1,13 +1,19 @@
 """A stream is judged while it runs; who is too slow misses windows, and is told how many."""
 
 import contextlib
+import functools
+import http.server
 import json
 import os
 import pathlib
+import re
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 
 import av
@@ -19,7 +25,7 @@ from vivit_jax import predict
 from vivit_jax.data import windows
 from vivit_jax.data.geometry import Geometry
 from vivit_jax.data.live import Stream, check
-from vivit_jax.data.live_source import Pace, Picker
+from vivit_jax.data.pacing import Pace, Picker
 from vivit_jax.errors import InputError
 from vivit_jax.watching import Watcher
 
@@ -126,6 +132,112 @@ def test_a_stream_that_falls_silent_breaks_off(command, video, address):
     }
 
 
+@pytest.mark.parametrize("written", [None, b"no video"])
+def test_a_named_pipe_that_nobody_writes_into_breaks_off(tmp_path, written):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = None if written is None else os.open(pipe, os.O_RDWR)  # who waits for no reader
+    if writer is not None:
+        os.write(writer, written or b"")
+    stream = Stream(str(pipe), [], 4, EACH, SMALL, patience=0.5)
+    try:
+        with stream:
+            command = pathlib.Path(f"/proc/{stream._process.pid}/cmdline").read_bytes()
+            assert str(pipe).encode() not in command  # as it may hold a password
+            begin = time.monotonic()
+            while not stream.over and time.monotonic() < begin + 60:
+                assert stream.newest(0.1) is None
+    finally:
+        if writer is not None:
+            os.close(writer)
+    assert stream.failure
+    assert stream.failure.cause == "broken_off"
+    seconds = re.fullmatch(
+        r"the stream breaks off: nothing came for ([\d.]+) s", stream.failure.message
+    )
+    assert seconds
+    assert 0.5 <= float(seconds[1]) < 10
+
+
+@pytest.fixture(scope="module")
+def streamed(video):
+    """Returns the same video in a form that is read from its first byte to its last."""
+    path = video.with_suffix(".mkv")
+    with av.open(str(video)) as source, av.open(str(path), "w") as sink:
+        made = sink.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = made
+                sink.mux(packet)
+    return path
+
+
+def test_what_is_written_into_a_named_pipe_is_seen_to_its_end(streamed, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    content = streamed.read_bytes()
+    threading.Thread(target=pipe.write_bytes, args=(content,), daemon=True).start()
+    stream = Stream(str(pipe), [], 4, EACH, SMALL)
+    found = seen(stream)
+    assert stream.failure is None
+    assert found[-1].end == pytest.approx(2.4, abs=0.01)
+    assert stream.counts.frames == 24
+
+
+def test_a_file_whose_frames_lie_far_apart_is_not_given_up(tmp_path):
+    times = [0.0, 0.1, 0.2, 0.3, 3.5, 3.6, 3.7, 3.8]
+    video = str(write_video(tmp_path / "a.mp4", 8, times=times))
+    stream = Stream(video, [], 4, windows.Rate(fps=10), SMALL, patience=0.5)
+    seen(stream)
+    assert stream.failure is None
+    assert stream.counts.frames == 8
+
+
+@pytest.fixture
+def secure(streamed, tmp_path):
+    """Returns the URL of the video at a server, and the server's own certificate."""
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl to make a certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    made += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key)]
+    subprocess.run([*made, "-out", str(certificate)], check=True, capture_output=True)
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        """Says nothing of what is asked."""
+
+        def log_message(self, format, *arguments):
+            del format, arguments
+
+    served = functools.partial(Handler, directory=str(streamed.parent))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), served) as server:
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"https://me:secret@localhost:{server.server_port}/{streamed.name}", certificate
+        server.shutdown()
+
+
+def test_a_server_that_nobody_vouches_for_is_refused_unless_its_certificate_is_given(
+    secure, monkeypatch
+):
+    url, certificate = secure
+    allow = ["https", "tls", "tcp"]
+    stream = Stream(url, allow, 4, EACH, SMALL)
+    assert seen(stream) == []
+    assert stream.failure
+    assert "certificates are checked by" in stream.failure.message
+    assert "secret" not in stream.failure.message
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    stream = Stream(url, allow, 4, EACH, SMALL)
+    seen(stream)
+    assert stream.failure is None
+    assert stream.counts.frames == 24
+
+
 @pytest.mark.slow
 def test_seconds_end_it_well_and_ctrl_c_too(command, tiny_run, video, tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (16, 48, 64, 3), np.uint8)
@@ -185,6 +297,13 @@ def test_what_is_cut_or_no_video_breaks_off(command, tmp_path):
 def test_nothing_but_files_and_devices_is_opened_unless_allowed(source, allow, message):
     with pytest.raises(InputError, match=message):
         check(source, allow)
+
+
+@pytest.mark.parametrize("url", ["rtsp://me:se@cret@host:554/a", "nothing://me:se@cret@host/a"])
+def test_a_password_is_in_no_message(url):
+    with pytest.raises(InputError, match=r"--live=\w+://me:\*\*\*@host") as error:
+        check(url, [])
+    assert "cret" not in str(error.value)
 
 
 def test_a_wrong_protocol_is_told_before_anything_is_opened(command):

@@ -9,11 +9,13 @@ import collections
 import json
 import os
 import signal
+import ssl
 import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, NamedTuple
 
@@ -22,12 +24,28 @@ from jaxtyping import UInt8
 
 from vivit_jax.data import limits, live_source
 from vivit_jax.data.geometry import Geometry
-from vivit_jax.data.live_source import HEAD, PROTOCOLS, Head, Kind, Settings, scheme
+from vivit_jax.data.live_source import (
+    HEAD,
+    PROTOCOLS,
+    Head,
+    Kind,
+    Settings,
+    nothing_came,
+    scheme,
+    without_password,
+)
 from vivit_jax.data.pool import DecodeFailure
 from vivit_jax.data.windows import Rate
 from vivit_jax.errors import InputError
 
 PATIENCE = 10.0  # seconds without data after which a stream is given up
+_START = 60.0  # seconds in which its process begins
+_LATER = 2.0  # seconds more that the process has to tell itself that nothing comes
+_AUTHORITIES = (  # files of certificates, where distributions have them
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+)
 
 
 class Window(NamedTuple):
@@ -76,21 +94,27 @@ def check(source: str, allow: Sequence[str]) -> None:
     for name in allow:
         if name not in PROTOCOLS:
             raise InputError(f"--allow={name}: expected of {', '.join(PROTOCOLS)}.")
-    protocol = scheme(source)
+    protocol, shown = scheme(source), without_password(source)
     if not protocol:
         return
     if protocol not in PROTOCOLS:
         raise InputError(
-            f"--live={source}: the protocol {protocol!r} is not read; those that can be allowed: "
+            f"--live={shown}: the protocol {protocol!r} is not read; those that can be allowed: "
             f"{', '.join(PROTOCOLS)}."
         )
     missing = [name for name in (protocol, *PROTOCOLS[protocol]) if name not in allow]
     if missing:
         needed = ",".join((protocol, *PROTOCOLS[protocol]))
         raise InputError(
-            f"--live={source}: the protocol {missing[0]!r} is not allowed; nothing but files and "
+            f"--live={shown}: the protocol {missing[0]!r} is not allowed; nothing but files and "
             f"devices is, unless you say --allow={needed}."
         )
+
+
+def authorities() -> str:
+    """Returns the file of who may sign a server's certificate; "" where none is found."""
+    known = (ssl.get_default_verify_paths().cafile, *_AUTHORITIES)
+    return next((file for file in known if file and os.path.exists(file)), "")
 
 
 class Stream:
@@ -122,8 +146,8 @@ class Stream:
         """
         check(source, allow)
         size, resize, crops = geometry.size, geometry.resize, geometry.test_crops
-        told = (source, [*allow], frames, [*rate], size, resize, crops, patience, limits.MEMORY)
-        self._told, self._hop = Settings(*told), hop
+        told = (source, [*allow], frames, [*rate], size, resize, crops, patience)
+        self._told, self._hop = Settings(*told, limits.MEMORY, authorities()), hop
         self._shape = (crops, size, size, 3)
         self._changed = threading.Condition()
         self._newest: tuple[int, Window] | None = None  # and the number of its first frame
@@ -135,11 +159,11 @@ class Stream:
 
     def __enter__(self) -> "Stream":
         """Opens the stream."""
-        self._pipe, far_end = Pipe(duplex=False)
+        self._pipe, far_end = Pipe()
         with far_end:
-            given = (str(far_end.fileno()), json.dumps(self._told._asdict()))
+            self._pipe.send_bytes(json.dumps(self._told._asdict()).encode())
             self._process = subprocess.Popen(
-                [sys.executable, "-m", live_source.__name__, *given],
+                [sys.executable, "-m", live_source.__name__, str(far_end.fileno())],
                 pass_fds=(far_end.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -200,9 +224,7 @@ class Stream:
         frames, step, rate = self._told.frames, self._told.frames, 1.0
         held: collections.deque[tuple[Head, np.ndarray]] = collections.deque(maxlen=frames)
         number = since = 0  # of frames; and since the stream began, or began anew
-        while True:
-            message = pipe.recv_bytes()
-            kind, rest = message[0], memoryview(message)[1:]
+        for kind, rest in _heard(pipe, self._told):
             if kind == Kind.END:
                 return None
             if kind == Kind.ERROR:
@@ -244,6 +266,25 @@ class Stream:
         """Returns how the process ended."""
         code = self._process.wait()
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _heard(pipe: Connection, told: Settings) -> Iterator[tuple[int, memoryview]]:
+    """Yields the kind and the rest of each message; an error where none comes for too long.
+
+    FFmpeg ends its own waiting, but not where the system keeps it: as with a pipe that nobody
+    writes into, which waits to be opened.
+    """
+    steps = 2 if scheme(told.source) else 1  # to connect, and to look at what comes
+    patience, last = _START, time.monotonic()
+    while pipe.poll(patience):
+        message, last = pipe.recv_bytes(), time.monotonic()
+        if message[0] == Kind.RATE:  # it is open
+            steps = 1
+        patience = steps * told.patience + _LATER
+        if message[0] != Kind.ALIVE:
+            yield message[0], memoryview(message)[1:]
+    waited = nothing_came(round(time.monotonic() - last, 1))
+    yield Kind.ERROR, memoryview(f"broken_off\0the stream breaks off: {waited}".encode())
 
 
 def _window(held: Sequence[tuple[Head, np.ndarray]], rate: float) -> Window:

@@ -1,4 +1,4 @@
-"""A process that decodes a stream: `python -m vivit_jax.data.live_source PIPE SETTINGS`.
+"""A process that decodes a stream: `python -m vivit_jax.data.live_source PIPE`.
 
 A stream is a camera device, a URL, a named pipe, or a file, which is played at its own rate. Each
 moment of the model's rate is answered with the frame nearest to it, cut and scaled, as soon as it
@@ -6,13 +6,16 @@ is known which that is. Where decoding does not keep up with the stream, only ke
 until it does. What comes is trusted as little as a file is: the same formats and codecs, the same
 limits, and only the protocols that the user has named.
 
-Messages are bytes of a fixed form, the first of which tells the kind: see `Kind`.
+Its settings come over the pipe, and not by a command line, which everyone on the machine can read:
+a URL may hold a password. Messages are bytes of a fixed form, the first of which tells the kind:
+see `Kind`.
 """
 
 import contextlib
 import enum
 import json
 import os
+import re
 import signal
 import stat
 import struct
@@ -40,6 +43,7 @@ from vivit_jax.data.container import (
 from vivit_jax.data.decode import boxes_of
 from vivit_jax.data.geometry import Geometry
 from vivit_jax.data.limits import confine
+from vivit_jax.data.pacing import Pace, Picker
 from vivit_jax.data.scale import Scaler
 from vivit_jax.data.windows import Rate
 
@@ -58,9 +62,7 @@ CAMERAS = "video4linux2,v4l2"
 _RAW = (*CODECS, "rawvideo")  # of cameras
 _DECODERS = ",".join((*CODECS, "libdav1d"))
 _ANALYSED = "2000000"  # microseconds of a stream that are read to learn what it holds
-LATE = 1.0  # seconds that decoding may be behind the stream
-_WAITED = 0.005  # seconds: who waits so long for a packet has caught up
-_JUMP = 1.0  # seconds between frames after which a stream begins anew
+_TURN = 0.5  # seconds after which who waits is told that a file goes on
 
 
 class Kind(enum.IntEnum):
@@ -70,12 +72,14 @@ class Kind(enum.IntEnum):
     FRAME: FRAME's numbers, and the pixels of all crops.
     END: nothing; the stream is over.
     ERROR: a text, of cause and message with a zero byte between.
+    ALIVE: nothing; the process has begun, something came, or a frame of a file waits for its time.
     """
 
     RATE = 1
     FRAME = 2
     END = 3
     ERROR = 4
+    ALIVE = 5
 
 
 class Head(NamedTuple):
@@ -110,6 +114,7 @@ class Settings(NamedTuple):
       crops: likewise.
       patience: seconds without data after which the stream is given up.
       memory: bytes that it may take.
+      authorities: a file of certificates of who may sign a server's; "" where none is known.
     """
 
     source: str
@@ -121,6 +126,7 @@ class Settings(NamedTuple):
     crops: int
     patience: float
     memory: int
+    authorities: str
 
 
 def scheme(source: str) -> str:
@@ -128,6 +134,11 @@ def scheme(source: str) -> str:
     head, colon, _ = source.partition(":")
     known = bool(colon) and head.replace("+", "").replace(",", "").isalnum()
     return head.lower() if known and not os.path.exists(source) else ""
+
+
+def without_password(source: str) -> str:
+    """Returns a source as it may be shown."""
+    return re.sub(r"(://[^:/@]*:).*@", r"\1***@", source)
 
 
 @contextlib.contextmanager
@@ -145,6 +156,9 @@ def opened(told: Settings) -> Iterator[tuple[Movie, bool]]:
         if scheme(told.source):
             options |= {"protocol_whitelist": ",".join(told.allow)}
             options["format_whitelist"] += ",rtsp,rtp,mpegts"
+            if "tls" in told.allow:
+                options["tls_verify"] = "1"
+                options |= {"ca_file": told.authorities} if told.authorities else {}
             file: Any = told.source
         else:
             mode = _mode(told.source)
@@ -162,7 +176,11 @@ def opened(told: Settings) -> Iterator[tuple[Movie, bool]]:
         except MemoryError:
             raise
         except (av.error.FFmpegError, OSError) as error:
-            raise DecodeError("unreadable", f"cannot be opened: {_why(error, told)}") from error
+            why = f"cannot be opened: {_why(error, told)}"
+            if "tls_verify" in options:
+                known = told.authorities or "FFmpeg's own"
+                why += f" (certificates are checked by {known}; SSL_CERT_FILE names another file)"
+            raise DecodeError("unreadable", why) from error
         assert isinstance(container, InputContainer)
         yield Movie(container, file if played else None, codecs), played
 
@@ -178,69 +196,13 @@ def _mode(path: str) -> int:
 def _why(error: Exception, told: Settings) -> str:
     """Returns what an error means, for people."""
     if isinstance(error, av.error.ExitError):
-        return f"nothing came for {told.patience:g} s"
-    return getattr(error, "strerror", None) or str(error)
+        return nothing_came(told.patience)
+    return getattr(error, "strerror", None) or without_password(str(error))
 
 
-class Picker:
-    """Chooses the frame nearest to each moment, of frames that come one after another."""
-
-    def __init__(self, a_second: float):
-        self._step = 1 / a_second
-        self._last: tuple[float, Any] | None = None
-        self._first = self._begun = 0.0
-        self._moments = 0
-
-    def __call__(self, seconds: float, frame: Any) -> Iterator[tuple[float, Any, bool]]:
-        """Yields (moment, frame, whether the stream begins anew) of what is now known.
-
-        Args:
-          seconds: when the frame is shown.
-          frame: it.
-        """
-        anew = self._last is None or not 0 <= seconds - self._last[0] <= _JUMP
-        if anew:
-            before = self._last
-            self._first = seconds if before is None else self._first
-            self._begun, self._moments = seconds, 0
-        near = self._step / 10  # a frame as near as that will not be bettered by the next
-        while (moment := self._begun + self._moments * self._step) <= seconds + near:
-            chosen = frame
-            if self._last and not anew and moment - self._last[0] < seconds - moment:
-                chosen = self._last[1]
-            yield moment - self._first, chosen, anew and not self._moments
-            self._moments += 1
-        self._last = seconds, frame
-
-
-class Pace:
-    """Tells whether decoding has fallen behind a stream, and holds a file back to its own rate."""
-
-    def __init__(self, played: bool):
-        self._played = played
-        self._base: float | None = None  # of the clock, less the stream's time
-        self._first: float | None = None
-
-    def late(self, seconds: float, waited: float, now: float) -> bool:
-        """Returns whether decoding is LATE behind.
-
-        Args:
-          seconds: time stamp of a packet that was read.
-          waited: seconds that reading it has taken.
-          now: the time.
-        """
-        ahead = self._base is None or now - seconds < self._base
-        if ahead or (waited > _WAITED and not self._played):
-            self._base = now - seconds
-        assert self._base is not None
-        return now - seconds - self._base > LATE
-
-    def hold(self, seconds: float, now: float) -> float:
-        """Returns how long a frame of a file is to wait, so that it comes when it is shown."""
-        if not self._played:
-            return 0.0
-        self._first = now - seconds if self._first is None else self._first
-        return max(0.0, self._first + seconds - now)
+def nothing_came(seconds: float) -> str:
+    """Returns why a stream is given up."""
+    return f"nothing came for {seconds:g} s"
 
 
 def messages(told: Settings) -> Iterator[bytes]:
@@ -258,7 +220,8 @@ def messages(told: Settings) -> Iterator[bytes]:
         scaler, pick, boxes = Scaler(told.size), Picker(a_second), None
         pixels = np.empty((told.crops, told.size, told.size, 3), np.uint8)
         for frame, arrived, unused in _frames(movie, told, Pace(played)):
-            if frame.pts is None:
+            yield bytes([Kind.ALIVE])
+            if frame is None or frame.pts is None:
                 continue
             boxes = boxes or boxes_of(frame, geometry, movie.pixel_width, np.random.default_rng(0))
             for moment, chosen, anew in pick(frame.pts * movie.tick, frame):
@@ -270,8 +233,12 @@ def messages(told: Settings) -> Iterator[bytes]:
         yield bytes([Kind.END])
 
 
-def _frames(movie: Movie, told: Settings, pace: Pace) -> Iterator[tuple[VideoFrame, float, int]]:
+def _frames(
+    movie: Movie, told: Settings, pace: Pace
+) -> Iterator[tuple[VideoFrame | None, float, int]]:
     """Yields each frame, when its data had come, and how many were left out so far.
+
+    In place of a frame it yields None where there is none, so that who waits knows that data come.
 
     Raises:
       DecodeError: the stream breaks off.
@@ -290,32 +257,36 @@ def _frames(movie: Movie, told: Settings, pace: Pace) -> Iterator[tuple[VideoFra
             return
         arrived = time.monotonic()
         if packet.dts is not None:
-            seconds = packet.dts * movie.tick
-            time.sleep(pace.hold(seconds, arrived))
-            now = time.monotonic()
+            seconds, now = packet.dts * movie.tick, arrived
+            while (left := pace.hold(seconds, now)) > 0:
+                yield None, arrived, unused
+                time.sleep(min(left, _TURN))
+                now = time.monotonic()
             if packet.is_keyframe or not late:
                 late = pace.late(seconds, arrived - before, now)
             arrived = now
+        frames = []
         if late and packet.size and not packet.is_keyframe:
             unused += 1
-            continue
-        try:
-            frames = packet.decode()
-        except av.error.InvalidDataError:  # as where parts were lost on the way
-            unused += 1
-            continue
-        for frame in frames:
-            assert isinstance(frame, VideoFrame)
+        else:
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:  # as where parts were lost on the way
+                unused += 1
+        for frame in frames or (None,):
+            assert frame is None or isinstance(frame, VideoFrame)
             yield frame, arrived, unused
 
 
 def main(arguments: list[str]) -> None:
-    """Sends messages over an inherited file descriptor."""
+    """Sends messages over an inherited file descriptor, once it was told its settings there."""
     for ignored in (signal.SIGINT, signal.SIGTERM):  # a group is told: this is for who started it
         signal.signal(ignored, signal.SIG_IGN)
-    pipe, told = Connection(int(arguments[0])), Settings(**json.loads(arguments[1]))
-    confine(told.memory)
-    with contextlib.suppress(OSError):  # who started it is gone
+    pipe = Connection(int(arguments[0]))
+    with contextlib.suppress(OSError, EOFError):  # who started it is gone
+        told = Settings(**json.loads(pipe.recv_bytes()))
+        confine(told.memory)
+        pipe.send_bytes(bytes([Kind.ALIVE]))
         try:
             for message in messages(told):
                 pipe.send_bytes(message)

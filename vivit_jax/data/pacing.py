@@ -1,0 +1,69 @@
+"""The time of a stream: which frame is a moment's, and whether decoding keeps up."""
+
+from collections.abc import Iterator
+from typing import Any
+
+LATE = 1.0  # seconds that decoding may be behind the stream
+_WAITED = 0.005  # seconds: who waits so long for a packet has caught up
+_JUMP = 1.0  # seconds between frames after which a stream begins anew
+
+
+class Picker:
+    """Chooses the frame nearest to each moment, of frames that come one after another."""
+
+    def __init__(self, a_second: float):
+        self._step = 1 / a_second
+        self._last: tuple[float, Any] | None = None
+        self._first = self._begun = 0.0
+        self._moments = 0
+
+    def __call__(self, seconds: float, frame: Any) -> Iterator[tuple[float, Any, bool]]:
+        """Yields (moment, frame, whether the stream begins anew) of what is now known.
+
+        Args:
+          seconds: when the frame is shown.
+          frame: it.
+        """
+        anew = self._last is None or not 0 <= seconds - self._last[0] <= _JUMP
+        if anew:
+            before = self._last
+            self._first = seconds if before is None else self._first
+            self._begun, self._moments = seconds, 0
+        near = self._step / 10  # a frame as near as that will not be bettered by the next
+        while (moment := self._begun + self._moments * self._step) <= seconds + near:
+            chosen = frame
+            if self._last and not anew and moment - self._last[0] < seconds - moment:
+                chosen = self._last[1]
+            yield moment - self._first, chosen, anew and not self._moments
+            self._moments += 1
+        self._last = seconds, frame
+
+
+class Pace:
+    """Tells whether decoding has fallen behind a stream, and holds a file back to its own rate."""
+
+    def __init__(self, played: bool):
+        self._played = played
+        self._base: float | None = None  # of the clock, less the stream's time
+        self._first: float | None = None
+
+    def late(self, seconds: float, waited: float, now: float) -> bool:
+        """Returns whether decoding is LATE behind.
+
+        Args:
+          seconds: time stamp of a packet that was read.
+          waited: seconds that reading it has taken.
+          now: the time.
+        """
+        ahead = self._base is None or now - seconds < self._base
+        if ahead or (waited > _WAITED and not self._played):
+            self._base = now - seconds
+        assert self._base is not None
+        return now - seconds - self._base > LATE
+
+    def hold(self, seconds: float, now: float) -> float:
+        """Returns how long a frame of a file is to wait, so that it comes when it is shown."""
+        if not self._played:
+            return 0.0
+        self._first = now - seconds if self._first is None else self._first
+        return max(0.0, self._first + seconds - now)
