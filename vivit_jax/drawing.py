@@ -174,6 +174,25 @@ def drawable(name: str) -> str:
     return text if len(text) <= _LETTERS else text[: _LETTERS - 1] + "…"
 
 
+def name_rows(axes: "Axes", names: Sequence[str]) -> None:
+    """Writes names beside the rows 0, 1 ... of a picture, as they are: $ begins no formula."""
+    short = [drawable(name) for name in names]
+    axes.set_yticks(range(len(names)), short, parse_math=False, fontsize=9)
+
+
+def name_colours(axes: "Axes", colours: Mapping[str, Any]) -> None:
+    """Writes a legend to the right of a picture: likewise, also where a name begins with _."""
+    from matplotlib.patches import Patch
+
+    patches = [Patch(color=colour, label="any") for colour in colours.values()]
+    legend = axes.legend(
+        handles=patches, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False
+    )
+    for text, name in zip(legend.get_texts(), colours, strict=True):
+        text.set_parse_math(False)
+        text.set_text(drawable(name))
+
+
 def _draw_confusion(matrix: Int[np.ndarray, "K K"], names: Sequence[str]) -> "Figure":
     """Returns the matrix in colours, a larger figure for more classes, within bounds."""
     from matplotlib.colors import PowerNorm

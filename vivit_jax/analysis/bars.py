@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from vivit_jax.analysis.segments import Segment
 from vivit_jax.analysis.timelines import clock
-from vivit_jax.drawing import drawable, write_png
+from vivit_jax.drawing import drawable, name_rows, write_png
 
 Spans = Sequence[tuple[float, float, int]]  # begin, end, class
 _ROWS = 30  # most classes of a picture
@@ -55,12 +55,7 @@ def write_bars(
         if label in place:
             at = place[label] + 0.2
             axes.barh(at, end - begin, height, left=begin, color=_TRUE, linewidth=0)
-    axes.set_yticks(
-        range(len(rows)),
-        [drawable(names[int(label)]) for label in rows],
-        parse_math=False,
-        fontsize=9,
-    )
+    name_rows(axes, [names[int(label)] for label in rows])
     axes.set_ylim(max(len(rows), 1) - 0.5, -0.5)
     axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
     axes.grid(which="minor", axis="y", color="#dddddd")

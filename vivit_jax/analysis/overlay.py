@@ -8,7 +8,7 @@ import numpy as np
 import scipy.ndimage
 from jaxtyping import Float, UInt8
 
-from vivit_jax.drawing import write_png
+from vivit_jax.drawing import name_colours, write_png
 
 if TYPE_CHECKING:  # matplotlib takes long to import
     from matplotlib.axes import Axes
@@ -88,14 +88,13 @@ def _draw_scores(
 ) -> None:
     """Draws the score of each window's class, in its class's colour."""
     from matplotlib import colormaps
-    from matplotlib.patches import Patch
 
-    names = sorted({*labels} - {""}, key=lambda name: -[*labels].count(name))[:_NAMED]
+    known = filter(None, dict.fromkeys(labels))  # in the same order in every process
+    names = sorted(known, key=lambda name: -[*labels].count(name))[:_NAMED]
     colours = {name: colormaps["tab20"](i) for i, name in enumerate(names)}
     each = [colours.get(label, _GREY) for label in labels]
     axes.bar(spans[:, 0], scores, spans[:, 1] - spans[:, 0], align="edge", color=each)
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("probability")
     axes.spines[["top", "right"]].set_visible(False)
-    patches = [Patch(color=colour, label=name) for name, colour in colours.items()]
-    axes.legend(handles=patches, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    name_colours(axes, colours)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from vivit_jax.drawing import drawable, write_png
+from vivit_jax.drawing import drawable, name_rows, write_png
 
 if TYPE_CHECKING:  # matplotlib takes long to import, and --help needs none of it
     from matplotlib.axes import Axes
@@ -136,7 +136,7 @@ def heat(
     shown = np.ma.masked_invalid(scores.T)
     rows = np.arange(len(names) + 1) - 0.5
     image = axes.pcolormesh(edges, rows, shown, cmap="Blues", vmin=0, vmax=1, rasterized=True)
-    axes.set_yticks(range(len(names)), [drawable(name) for name in names], fontsize=9)
+    name_rows(axes, names)
     axes.set_yticks(rows, minor=True)
     axes.grid(which="minor", axis="y", color="white", linewidth=1.5)
     axes.tick_params(which="both", axis="y", length=0)
