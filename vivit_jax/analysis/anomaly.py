@@ -8,7 +8,8 @@ colour in an encoder that was trained on pixels, would decide alone. They are no
 
 By reconstruction, for a masked autoencoder: the squared error at what was hidden as a share of the
 window's variance, for else strong contrasts were unusual; the mean over several masks, which are
-the same for all windows. What is like nothing that was trained on is filled in badly.
+the same for all windows. What is like nothing that was trained on is filled in badly. A window that
+is flat has no variance, and is judged by that of one which shows a little.
 
 What is usual is told by the usual videos' own scores, each measured by the others alone.
 """
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 METHODS = ("distance", "reconstruction")
 WHITENED = 2  # usual windows for each feature, from which on they are whitened
 _SEED = 0  # of the masks
-_FLAT = 1e-4  # variance of a picture that shows nothing: that of a camera's noise
+_FLAT = 1e-3  # variance of pixels from 0 to 1, below which a window shows next to nothing
 _NOBODY = -1  # owner of a window that is no usual video's
 _QUERIES = 256  # windows that are measured at once
 
@@ -170,7 +171,7 @@ def errors(observer: "Observer", masks: int) -> See:
             f"{observer.experiment.objective['name']!r}: use --by=distance."
         )
     keys = jax.random.split(jax.random.key(_SEED), masks)
-    encoder = objective.encoder
+    encoder, least = objective.encoder, least_variance(objective)
 
     def of_clips(params: Any, clips: jax.Array) -> jax.Array:
         views = rearrange(clips, "n v t h w c -> (n v) t h w c")
@@ -183,10 +184,22 @@ def errors(observer: "Observer", masks: int) -> See:
 
         targets = rearrange(objective.targets(video), "b n (p c) -> b (n p) c", c=3)
         losses = jax.lax.map(under, keys).mean(axis=0)
-        losses /= targets.var(axis=1).mean(axis=1) + _FLAT
+        losses /= jnp.maximum(targets.var(axis=1).mean(axis=1), least)
         return rearrange(losses, "(n v) -> n v", v=clips.shape[1]).mean(axis=1, keepdims=True)
 
     return observer.seeing(of_clips, params)
+
+
+def least_variance(objective: MaskedPixels) -> float:
+    """Returns the variance of a window that shows a little, in the units of an objective's targets.
+
+    Where each token is normalised, all that is not exactly flat has a variance of 1.
+    """
+    if objective.target_normalised == "none":
+        return _FLAT
+    if objective.target_normalised == "input":
+        return float(np.mean(_FLAT / np.square(objective.encoder.std)))
+    return 1.0
 
 
 def by_moment(scores: Float[np.ndarray, " n"], grid: Grid) -> Float[np.ndarray, " moments"]:
