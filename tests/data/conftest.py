@@ -94,6 +94,21 @@ def videos(tmp_path_factory) -> dict[str, pathlib.Path]:
 
 
 @pytest.fixture(scope="session")
+def unseekable(tmp_path_factory) -> pathlib.Path:
+    """Returns a video of a frame a second whose container calls every frame a keyframe."""
+    folder = tmp_path_factory.mktemp("unseekable")
+    source = write_video(folder / "a.mp4", 50, codec="mpeg4", fps=1, options={"q": "2"})
+    path = folder / "every.mp4"
+    with av.open(source) as taken, av.open(path, "w") as made:
+        stream = made.add_stream_from_template(taken.streams.video[0])
+        for packet in taken.demux(video=0):
+            if packet.size:
+                packet.is_keyframe, packet.stream = True, stream
+                made.mux(packet)
+    return path
+
+
+@pytest.fixture(scope="session")
 def real_clips() -> list[pathlib.Path]:
     """Returns the real videos that lie beside the checkout; skips where there are none."""
     if not REAL_CLIPS.is_dir():

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from conftest import STEP, frames_of, write_video
 
-from vivit_jax.data import container, decode
-from vivit_jax.data.clips import Sampling
+from vivit_jax.data import canvas, container, decode
+from vivit_jax.data.clips import Moments, Sampling
 from vivit_jax.data.decode import DecodeError, read_views
 from vivit_jax.data.geometry import Box, Geometry, choose_boxes
 from vivit_jax.data.scale import Scaler, quarter_turns
@@ -73,6 +73,11 @@ def test_random_moments_of_real_videos_equal_a_full_decode(real_clips, monkeypat
     assert whole
     for path in whole:
         check_exact(path, monkeypatch, trials=2)
+
+
+def test_where_nothing_can_be_sought_far_moments_are_shown_as_well(unseekable):
+    views = read_views(unseekable, Moments((2.0, 20.0, 47.0)), SMALL, (0,))
+    np.testing.assert_array_equal(frames_of(views), [[2, 20, 47]])
 
 
 def test_bytes_give_what_the_file_gives(videos):
@@ -161,7 +166,7 @@ def test_wide_pixels_widen_the_picture(tmp_path):
         return choose_boxes(geometry, height, width, rng)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decode, "choose_boxes", spy)
+        patch.setattr(canvas, "choose_boxes", spy)
         read_views(path, Sampling(1), SMALL, (0,))
     assert boxes == [(48, 128)]
 

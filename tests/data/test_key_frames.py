@@ -1,12 +1,15 @@
 """Frames chosen by what changes: of still stretches few, of each change its share, none twice."""
 
+import av.error
 import numpy as np
 import pytest
 from data.conftest import write_video
 
 from vivit_jax import config
+from vivit_jax.data import changes, decode
 from vivit_jax.data.changes import movement
 from vivit_jax.data.clips import Movement, Sampling, clip_times
+from vivit_jax.data.container import open_movie
 from vivit_jax.data.decode import read_views
 from vivit_jax.data.geometry import Geometry
 from vivit_jax.data.pipeline import eval_batches, train_batches
@@ -107,6 +110,38 @@ def test_a_part_of_a_video_is_looked_at_alone(video):
     assert begin - 0.01 <= moved.seconds[0] < moved.seconds[-1] < end
     (clip,) = read_views(str(video), key_frames(5), GEOMETRY, (0,), span=(begin, end))
     assert (np.diff(bar(clip)) > 0).all()
+
+
+def test_a_look_that_fails_unprobed_is_taken_probed(video, monkeypatch):
+    expected, looks = read_views(str(video), key_frames(6), GEOMETRY, (0,)), []
+
+    def opened(video, probe=False):
+        looks.append(probe)
+        if not probe:
+            raise av.error.InvalidDataError(1, "its header does not tell enough")
+        return open_movie(video, probe)
+
+    monkeypatch.setattr(changes, "open_movie", opened)
+    found = read_views(str(video), key_frames(6), GEOMETRY, (0,))
+    np.testing.assert_array_equal(found, expected)
+    assert looks == [False, True]
+
+
+def test_a_video_is_looked_at_once_however_often_its_frames_are_tried(video, monkeypatch):
+    expected, looks = read_views(str(video), key_frames(6), GEOMETRY, (0,)), []
+
+    def distrusting(movie, canvas):
+        raise decode.Distrusted
+
+    def look(*given, **options):
+        looks.append(given)
+        return movement(*given, **options)
+
+    monkeypatch.setattr(decode, "_METHODS", (distrusting, *decode._METHODS[1:]))
+    monkeypatch.setattr(decode, "movement", look)
+    found = read_views(str(video), key_frames(6), GEOMETRY, (0,))
+    np.testing.assert_array_equal(found, expected)
+    assert len(looks) == 1
 
 
 def test_it_trains_and_is_judged_by_more_clips(video):

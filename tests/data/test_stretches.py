@@ -48,6 +48,20 @@ def test_a_film_shows_the_stretches_one_after_another_at_the_videos_rate(videos)
         assert float(file.duration / av.time_base) == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.mark.parametrize("reordered", ["0", "2"])
+def test_a_film_of_an_avi_shows_every_frame_of_its_stretches(tmp_path, reordered):
+    options = {"bf": reordered, "q": "2"}
+    path = write_video(tmp_path / "a.avi", codec="mpeg4", options=options)  # ticks of a frame
+    made = film(str(path), [(0.5, 0.8), (2.0, 2.2)], 240)
+    assert numbers(made) == [5, 6, 7, 20, 21]
+    np.testing.assert_allclose(times(made), [0, 0.1, 0.2, 0.3, 0.4], atol=0.002)
+
+
+def test_where_nothing_can_be_sought_far_stretches_are_shown_as_well(unseekable):
+    assert shown(pictures(str(unseekable), [2.0, 20.5, 47.0], 240)) == [2, 20, 47]
+    assert numbers(film(str(unseekable), [(1, 3), (20, 21), (40, 42)], 240)) == [1, 2, 20, 40, 41]
+
+
 def test_stretches_that_end_just_after_a_frame_begins_are_shown(tmp_path):
     path = write_video(tmp_path / "a.webm", 40, codec="libvpx-vp9", fps=30)  # ticks of 1 ms
     made = film(str(path), [(0.2, 1.0 / 3), (0.5, 0.7), (1.0, 1.1)], 240)

@@ -47,7 +47,9 @@ class Changes(NamedTuple):
     lost: str
 
 
-def movement(video: str | bytes | pathlib.Path, begin: float, end: float) -> Movement:
+def movement(
+    video: str | bytes | pathlib.Path, begin: float, end: float, probe: bool = False
+) -> Movement:
     """Returns what changes in a part of a video, by small grey pictures.
 
     What no other frame depends on is left out where FFmpeg can (H.264), and so is its smoothing of
@@ -57,10 +59,11 @@ def movement(video: str | bytes | pathlib.Path, begin: float, end: float) -> Mov
       video: a path, or a file's content.
       begin: presentation time, seconds.
       end: likewise.
+      probe: as in open_movie.
     """
     seconds, change, scaler = array.array("d"), array.array("d"), VideoReformatter()
     before: np.ndarray | None = None
-    with open_movie(video) as movie:
+    with open_movie(video, probe) as movie:
         movie.codec.options = {**movie.codec.options, "skip_loop_filter": "all"}
         if movie.codec.name == "h264":
             movie.codec.skip_frame = "NONREF"

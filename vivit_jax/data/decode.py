@@ -11,7 +11,6 @@ out; where not even those are in order of time, frames are counted at the mean r
 import bisect
 import contextlib
 import itertools
-import math
 import pathlib
 from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
@@ -21,11 +20,11 @@ import numpy as np
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
+from vivit_jax.data.canvas import Canvas
 from vivit_jax.data.changes import movement
-from vivit_jax.data.clips import NEARER, Moments, Sampling, clip_times
+from vivit_jax.data.clips import NEARER, Moments, Movement, Sampling, clip_times
 from vivit_jax.data.container import READ_AHEAD, DecodeError, Movie, complaints, open_movie
-from vivit_jax.data.geometry import Box, Geometry, choose_boxes
-from vivit_jax.data.scale import Scaler, quarter_turns
+from vivit_jax.data.geometry import Geometry
 
 __all__ = ["DecodeError", "Distrusted", "decode_packets", "measure", "part_of", "read_views"]
 
@@ -108,6 +107,7 @@ def read_views(
       DecodeError: the video does not give what was asked; nothing is made up in its place.
     """
     method, end = 0, None
+    moved: dict[tuple[float, float], Movement] = {}  # of parts, each looked at once
     for _ in range(_ATTEMPTS):
         with complaints() as said, open_movie(video, probe=method > 0) as movie:
             if not isinstance(sampling, Moments):  # who names them has measured what is there
@@ -119,11 +119,11 @@ def read_views(
             try:
                 end = end or movie.end or _measured_end(movie)
                 rng = np.random.default_rng((*key, 0))
-                part, moved = part_of(movie, end, span), None
+                part = part_of(movie, end, span)
                 if isinstance(sampling, Sampling) and sampling.kind == "key_frames":
-                    moved = movement(video, *part)
-                times = clip_times(sampling, *part, movie.fps, rng, moved)
-                canvas = _Canvas(times, geometry, np.random.default_rng((*key, 1)), movie, out)
+                    moved[part] = moved.get(part) or movement(video, *part, probe=method > 0)
+                times = clip_times(sampling, *part, movie.fps, rng, moved.get(part))
+                canvas = Canvas(times, geometry, np.random.default_rng((*key, 1)), movie, out)
                 _METHODS[method](movie, canvas)
                 if damage := movie.said_by_reader(said[opened:]):
                     raise DecodeError("corrupt", damage[0])
@@ -158,60 +158,7 @@ def part_of(movie: Movie, end: float, span: tuple[float, float] | None) -> tuple
     return first, min(max(last, first + 1 / movie.fps), end)
 
 
-class _Canvas:
-    """Where the frames of all views go: knows the moments, the boxes and the place of each."""
-
-    def __init__(
-        self,
-        times: np.ndarray,
-        geometry: Geometry,
-        rng: np.random.Generator,
-        movie: Movie,
-        out: np.ndarray | None,
-    ):
-        self.moments = sorted(set(times.flat))
-        self._places = {moment: np.argwhere(times == moment) for moment in self.moments}
-        self._geometry, self._rng, self._movie = geometry, rng, movie
-        self._scaler = Scaler(geometry.size)
-        self._boxes: list[Box] = []
-        clips, frames = times.shape
-        shape = (clips, geometry.boxes, frames, geometry.size, geometry.size, 3)
-        out = np.empty(math.prod(shape), np.uint8) if out is None else out[: math.prod(shape)]
-        self.pixels = out.reshape(shape)
-
-    def show(self, frame: VideoFrame, moments: list[float]) -> None:
-        """Writes a frame wherever it is the nearest to a moment."""
-        if not self._boxes:
-            self._boxes = self._choose_boxes(frame)
-        (clip, slot), *others = np.concatenate([self._places[moment] for moment in moments])
-        for crop, box in enumerate(self._boxes):
-            self._scaler(frame, box, self.pixels[clip, crop, slot])
-        for other_clip, other_slot in others:
-            self.pixels[other_clip, :, other_slot] = self.pixels[clip, :, slot]
-
-    def views(self) -> np.ndarray:
-        """Returns what was shown: uint8 [V T H W 3]."""
-        return self.pixels.reshape(-1, *self.pixels.shape[2:])
-
-    def _choose_boxes(self, frame: VideoFrame) -> list[Box]:
-        """Returns what is cut out of every frame."""
-        return boxes_of(frame, self._geometry, self._movie.pixel_width, self._rng)
-
-
-def boxes_of(
-    frame: VideoFrame, geometry: Geometry, pixel_width: float, rng: np.random.Generator
-) -> list[Box]:
-    """Returns the boxes in shares of the upright picture, so that any frame size will do."""
-    height, width = frame.height, frame.width * pixel_width
-    if quarter_turns(frame) % 2:
-        height, width = width, height
-    return [
-        Box(box.top / height, box.left / width, box.height / height, box.width / width)
-        for box in choose_boxes(geometry, height, width, rng)
-    ]
-
-
-def _by_packets(movie: Movie, canvas: _Canvas) -> None:
+def _by_packets(movie: Movie, canvas: Canvas) -> None:
     """Shows the frames by the packets' time stamps; decodes only what these depend on."""
     for moments in _stretches(canvas.moments):
         packets, at_end = movie.read(moments[0], moments[-1])
@@ -236,9 +183,10 @@ def _by_packets(movie: Movie, canvas: _Canvas) -> None:
             raise Distrusted
 
 
-def _by_frames(movie: Movie, canvas: _Canvas) -> None:
+def _by_frames(movie: Movie, canvas: Canvas) -> None:
     """Shows the frames by their own time stamps; decodes everything, to see what comes out."""
-    for moments in _stretches(canvas.moments):
+    # Without seeking, a second stretch would begin where the first ended: at no keyframe.
+    for moments in _stretches(canvas.moments) if movie.seekable else [canvas.moments]:
         packets, at_end = movie.read(moments[0], moments[-1])
         shown = [frame.pts for frame in decode_packets(movie, packets)]
         stamps = [stamp for stamp in shown if stamp is not None]
@@ -255,7 +203,7 @@ def _by_frames(movie: Movie, canvas: _Canvas) -> None:
                 canvas.show(frame, wanted[frame.pts])
 
 
-def _by_count(movie: Movie, canvas: _Canvas) -> None:
+def _by_count(movie: Movie, canvas: Canvas) -> None:
     """Shows the frames by their number, at the mean rate; decodes from the beginning."""
     wanted: dict[int, list[float]] = {}
     for moment in canvas.moments:

@@ -31,6 +31,7 @@ import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 
+from vivit_jax.data.canvas import boxes_of
 from vivit_jax.data.container import (
     CODECS,
     FORMATS,
@@ -40,7 +41,6 @@ from vivit_jax.data.container import (
     complaints,
     open_file,
 )
-from vivit_jax.data.decode import boxes_of
 from vivit_jax.data.geometry import Geometry
 from vivit_jax.data.limits import confine
 from vivit_jax.data.pacing import Pace, Picker

@@ -62,7 +62,8 @@ def film(video: str, spans: Sequence[Span], short_side: int) -> bytes:
 
     def made(movie: Movie, said: Sequence[Complaint], attempt: int) -> bytes:
         counted = _sought(movie, attempt)
-        sink, before, last = VideoSink(form, movie), [0.0], -1.0
+        sink, before, last = VideoSink(form, movie), [0.0], -math.inf
+        apart = min(2 * movie.tick, 0.5 / movie.fps)  # the tick of an AVI is a frame long
         for begin, end in spans:
             before.append(before[-1] + end - begin)
         for number, frame, seconds in _within(movie, spans, counted):
@@ -70,7 +71,7 @@ def film(video: str, spans: Sequence[Span], short_side: int) -> bytes:
             if begin < seconds > end - 0.25 / movie.fps:
                 continue  # of which hardly anything is shown: the next stretch would begin with it
             at = before[number] + max(0.0, seconds - begin)
-            if at > last + 2 * movie.tick:
+            if at > last + apart:
                 sink.add(frame, at)
                 last = at
         if last < 0:
@@ -93,14 +94,13 @@ def _within(
     """Yields (number of a stretch, frame, seconds) for what is shown within each stretch.
 
     The first is the frame that is shown when the stretch begins; of a stretch without length it is
-    the only one.
+    the only one. Where nothing can be sought all is one run: a decoder that begins anew needs a
+    keyframe.
     """
-    first = 0
+    first, together = 0, counted or not movie.seekable
     for number in range(1, len(spans) + 1):
-        far = number == len(spans) or spans[number][0] - spans[number - 1][1] > READ_AHEAD
-        if counted:
-            far = number == len(spans)
-        if far:
+        last = number == len(spans)
+        if last or (not together and spans[number][0] - spans[number - 1][1] > READ_AHEAD):
             yield from _of_a_run(movie, range(first, number), spans, counted)
             first = number
 
