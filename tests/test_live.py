@@ -4,6 +4,7 @@ import contextlib
 import functools
 import http.server
 import json
+import multiprocessing
 import os
 import pathlib
 import re
@@ -22,10 +23,13 @@ import pytest
 from data.conftest import write_video
 
 from vivit_jax import predict
-from vivit_jax.data import windows
+from vivit_jax.data import live_source, windows
+from vivit_jax.data.clips import Moments
+from vivit_jax.data.decode import read_views
 from vivit_jax.data.geometry import Geometry
 from vivit_jax.data.live import Stream, check
 from vivit_jax.data.pacing import Pace, Picker
+from vivit_jax.data.live_source import HEAD, Head, Kind, Settings, opened
 from vivit_jax.errors import InputError
 from vivit_jax.watching import Watcher
 
@@ -52,6 +56,13 @@ def video(tmp_path_factory):
     path = tmp_path_factory.mktemp("live") / "noise.mp4"
     options = {"g": "6", "qp": "4", "bf": "0"}  # frames that come late come together
     return write_video(path, 24, texture=frames.__getitem__, options=options)
+
+
+@pytest.fixture(scope="module")
+def video_30(tmp_path_factory):
+    frames = np.random.default_rng(1).integers(0, 256, (90, 48, 64, 3), np.uint8)
+    path = tmp_path_factory.mktemp("live") / "noise.mp4"
+    return write_video(path, 90, fps=30, texture=frames.__getitem__)
 
 
 @pytest.fixture
@@ -316,7 +327,7 @@ def test_a_wrong_protocol_is_told_before_anything_is_opened(command):
 def test_the_frame_that_is_nearest_to_each_moment_is_chosen(a_second):
     rng = np.random.default_rng(0)
     shown = 5 + np.cumsum(rng.uniform(0.02, 0.2, 60))
-    pick = Picker(a_second)
+    pick = Picker(a_second, fps=9.0)
     chosen = [one for i, seconds in enumerate(shown) for one in pick(seconds, i)]
     for moment, number, anew in chosen:
         distance = np.abs(shown - shown[0] - moment)
@@ -327,11 +338,80 @@ def test_the_frame_that_is_nearest_to_each_moment_is_chosen(a_second):
 
 
 def test_a_stream_that_jumps_begins_anew():
-    pick = Picker(10.0)
+    pick = Picker(10.0, fps=10.0)
     times = [0, 0.1, 0.2, 5.0, 5.1, 1.0, 1.1]
     chosen = [one for i, seconds in enumerate(times) for one in pick(seconds, i)]
     assert [number for _, number, _ in chosen] == [0, 1, 2, 3, 4, 5, 6]
     assert [anew for _, _, anew in chosen] == [1, 0, 0, 1, 0, 1, 0]
+
+
+def frames_of(path, rate, monkeypatch):
+    """Returns the messages of all frames of a file, which is not held back to its own rate."""
+    monkeypatch.setattr(Pace, "hold", lambda *_: 0.0)
+    told = Settings(str(path), [], 4, [*rate], SMALL.size, SMALL.resize, 1, 10.0, 0)
+    messages = (one for one in live_source.messages(told) if one[0] == Kind.FRAME)
+    for message in messages:
+        head = Head(*HEAD.unpack(message[1 : 1 + HEAD.size]))
+        yield head, np.frombuffer(message[1 + HEAD.size :], np.uint8).reshape(16, 16, 3)
+
+
+@pytest.mark.parametrize("a_second", [1.0, 7.0, 12.5, 20.0, 30.0, 40.0])
+def test_a_stream_shows_at_each_moment_exactly_what_evaluation_shows(
+    a_second, video_30, monkeypatch
+):
+    rate = windows.Rate(fps=a_second)
+    heads, pixels = zip(*frames_of(video_30, rate, monkeypatch), strict=True)
+    moments = np.arange(int(3 * a_second)) / a_second
+    shown = min(len(moments), len(heads))
+    assert shown >= 2.9 * a_second
+    np.testing.assert_allclose([head.seconds for head in heads[:shown]], moments[:shown])
+    (expected,) = read_views(str(video_30), Moments(tuple(moments[:shown])), SMALL, (0,))
+    np.testing.assert_array_equal(pixels[:shown], expected)
+
+
+def test_a_stream_of_less_than_a_frame_a_second_does_not_begin_anew_at_each(tmp_path, monkeypatch):
+    slow = write_video(tmp_path / "a.mp4", 5, times=[2.5 * i for i in range(5)])
+    heads = [head for head, _ in frames_of(slow, EACH, monkeypatch)]
+    assert [head.seconds for head in heads] == pytest.approx([0, 2.5, 5, 7.5, 10])
+    assert [head.anew for head in heads] == [1, 0, 0, 0, 0]
+
+
+def test_what_a_stream_holds_may_take_longer_to_learn_than_it_may_be_silent(video, tmp_path):
+    stream, pipe = tmp_path / "a.ts", tmp_path / "pipe"
+    with av.open(str(video)) as source, av.open(str(stream), "w") as made:
+        into = made.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = into
+                made.mux(packet)
+    os.mkfifo(pipe)
+
+    def feed():
+        content = stream.read_bytes()
+        with pipe.open("wb") as out:
+            for part in np.array_split(np.frombuffer(content, np.uint8), 25):
+                out.write(part.tobytes())
+                out.flush()
+                time.sleep(0.04)
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    told = Settings(str(pipe), [], 4, [*EACH], SMALL.size, SMALL.resize, 1, 0.3, 0)
+    with opened(told) as (movie, played):
+        assert (movie.codec.name, played) == ("h264", False)
+        assert sum(packet.size > 0 for packet in movie.container.demux(movie.stream)) == 24
+    thread.join()
+
+
+def test_a_message_that_nobody_understands_ends_the_stream(video):
+    stream = Stream(str(video), [], 4, EACH, SMALL)
+    near, far = multiprocessing.Pipe(duplex=False)
+    far.send_bytes(bytes([Kind.FRAME, 0]))
+    stream._take(near)
+    assert stream.over
+    assert stream.failure
+    assert stream.failure.cause == "crashed"
+    assert "unpack requires" in stream.failure.message
 
 
 def test_decoding_is_late_where_packets_pile_up_and_not_where_the_stream_stalled():

@@ -26,6 +26,7 @@ from vivit_jax.data import limits, live_source
 from vivit_jax.data.geometry import Geometry
 from vivit_jax.data.live_source import (
     HEAD,
+    OPENING,
     PROTOCOLS,
     Head,
     Kind,
@@ -215,6 +216,8 @@ class Stream:
             failure = self._messages(pipe)
         except (EOFError, OSError):
             failure = DecodeFailure("crashed", f"the decoder ended with {self._how()}")
+        except Exception as error:  # else nobody would know that nothing more will come
+            failure = DecodeFailure("crashed", f"{type(error).__name__}: {error}")
         with self._changed:
             self._ended, self.failure = True, failure
             self._changed.notify_all()
@@ -275,12 +278,13 @@ def _heard(pipe: Connection, told: Settings) -> Iterator[tuple[int, memoryview]]
     writes into, which waits to be opened.
     """
     steps = 2 if scheme(told.source) else 1  # to connect, and to look at what comes
+    needed = steps * (told.patience + OPENING)
     patience, last = _START, time.monotonic()
     while pipe.poll(patience):
         message, last = pipe.recv_bytes(), time.monotonic()
         if message[0] == Kind.RATE:  # it is open
-            steps = 1
-        patience = steps * told.patience + _LATER
+            needed = told.patience
+        patience = needed + _LATER
         if message[0] != Kind.ALIVE:
             yield message[0], memoryview(message)[1:]
     waited = nothing_came(round(time.monotonic() - last, 1))

@@ -63,6 +63,7 @@ _RAW = (*CODECS, "rawvideo")  # of cameras
 _DECODERS = ",".join((*CODECS, "libdav1d"))
 _ANALYSED = "2000000"  # microseconds of a stream that are read to learn what it holds
 _TURN = 0.5  # seconds after which who waits is told that a file goes on
+OPENING = 5.0  # seconds besides, to learn what a stream holds: see _ANALYSED
 
 
 class Kind(enum.IntEnum):
@@ -112,7 +113,7 @@ class Settings(NamedTuple):
       size: Geometry's, as the next two.
       resize: likewise.
       crops: likewise.
-      patience: seconds without data after which the stream is given up.
+      patience: seconds without data after which the stream is given up; opening it may take 5 more.
       memory: bytes that it may take.
       authorities: a file of certificates of who may sign a server's; "" where none is known.
     """
@@ -150,7 +151,8 @@ def opened(told: Settings) -> Iterator[tuple[Movie, bool]]:
     """
     options = {"format_whitelist": FORMATS, "codec_whitelist": _DECODERS}
     options["analyzeduration"] = _ANALYSED
-    given: dict[str, Any] = {"timeout": told.patience, **TAGS}
+    opening = told.patience + OPENING
+    given: dict[str, Any] = {"timeout": (opening, told.patience), **TAGS}
     codecs, played = CODECS, False
     with contextlib.ExitStack() as stack:
         if scheme(told.source):
@@ -176,7 +178,7 @@ def opened(told: Settings) -> Iterator[tuple[Movie, bool]]:
         except MemoryError:
             raise
         except (av.error.FFmpegError, OSError) as error:
-            why = f"cannot be opened: {_why(error, told)}"
+            why = f"cannot be opened: {_why(error, opening)}"
             if "tls_verify" in options:
                 known = told.authorities or "FFmpeg's own"
                 why += f" (certificates are checked by {known}; SSL_CERT_FILE names another file)"
@@ -193,10 +195,10 @@ def _mode(path: str) -> int:
         raise DecodeError("missing", f"no such file or device ({error.strerror})") from error
 
 
-def _why(error: Exception, told: Settings) -> str:
-    """Returns what an error means, for people."""
+def _why(error: Exception, patience: float) -> str:
+    """Returns what an error means, for people; after `patience` seconds one was given up."""
     if isinstance(error, av.error.ExitError):
-        return nothing_came(told.patience)
+        return nothing_came(patience)
     return getattr(error, "strerror", None) or without_password(str(error))
 
 
@@ -217,7 +219,7 @@ def messages(told: Settings) -> Iterator[bytes]:
             told.frames, movie.fps
         )
         yield bytes([Kind.RATE]) + struct.pack("<d", a_second)
-        scaler, pick, boxes = Scaler(told.size), Picker(a_second), None
+        scaler, pick, boxes = Scaler(told.size), Picker(a_second, movie.fps), None
         pixels = np.empty((told.crops, told.size, told.size, 3), np.uint8)
         for frame, arrived, unused in _frames(movie, told, Pace(played)):
             yield bytes([Kind.ALIVE])
@@ -250,9 +252,8 @@ def _frames(
         try:
             packet = next(packets, None)
         except av.error.FFmpegError as error:
-            raise DecodeError(
-                "broken_off", f"the stream breaks off: {_why(error, told)}"
-            ) from error
+            why = _why(error, told.patience)
+            raise DecodeError("broken_off", f"the stream breaks off: {why}") from error
         if packet is None:
             return
         arrived = time.monotonic()

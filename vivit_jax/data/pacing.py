@@ -3,16 +3,25 @@
 from collections.abc import Iterator
 from typing import Any
 
+from vivit_jax.data.clips import NEARER
+
 LATE = 1.0  # seconds that decoding may be behind the stream
 _WAITED = 0.005  # seconds: who waits so long for a packet has caught up
-_JUMP = 1.0  # seconds between frames after which a stream begins anew
+_JUMP, _FRAMES = 1.0, 3  # seconds, and frames, without one after which a stream begins anew
 
 
 class Picker:
     """Chooses the frame nearest to each moment, of frames that come one after another."""
 
-    def __init__(self, a_second: float):
+    def __init__(self, a_second: float, fps: float):
+        """Starts before the first.
+
+        Args:
+          a_second: moments a second.
+          fps: mean frame rate of the stream.
+        """
         self._step = 1 / a_second
+        self._jump = max(_JUMP, _FRAMES / fps)
         self._last: tuple[float, Any] | None = None
         self._first = self._begun = 0.0
         self._moments = 0
@@ -24,17 +33,19 @@ class Picker:
           seconds: when the frame is shown.
           frame: it.
         """
-        anew = self._last is None or not 0 <= seconds - self._last[0] <= _JUMP
-        if anew:
-            before = self._last
-            self._first = seconds if before is None else self._first
+        before = self._last
+        if before and not 0 <= seconds - before[0] <= self._jump:
+            before = None  # the stream begins anew
+        if before is None:
+            self._first = seconds if self._last is None else self._first
             self._begun, self._moments = seconds, 0
-        near = self._step / 10  # a frame as near as that will not be bettered by the next
+        # A frame as near as that is not bettered by the next.
+        near = min(self._step, seconds - before[0]) / 10 if before else 0.0
         while (moment := self._begun + self._moments * self._step) <= seconds + near:
             chosen = frame
-            if self._last and not anew and moment - self._last[0] < seconds - moment:
-                chosen = self._last[1]
-            yield moment - self._first, chosen, anew and not self._moments
+            if before and moment - NEARER - before[0] <= seconds - moment + NEARER:
+                chosen = before[1]
+            yield moment - self._first, chosen, not (before or self._moments)
             self._moments += 1
         self._last = seconds, frame
 
