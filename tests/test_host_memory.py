@@ -41,4 +41,4 @@ def test_the_limits_of_a_container_and_of_those_around_it_are_told(tmp_path, mon
     monkeypatch.setattr(host_memory, "PROC", tmp_path)
     monkeypatch.setattr(host_memory, "CONTROL_GROUPS", tmp_path)
     found = [(one.total, one.left) for one in host_memory.rooms() if "container" in one.whose]
-    assert found == [(500, 150), (900, 350)]
+    assert found == [(500, 159), (900, 359)]

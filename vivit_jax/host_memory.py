@@ -49,7 +49,8 @@ def _of_control_group() -> Iterator[Room]:
                 if limit != "max":
                     used = int((folder / "memory.current").read_text(encoding="ascii"))
                     stat = (folder / "memory.stat").read_text(encoding="ascii").split()
-                    spare = int(stat[stat.index("inactive_file") + 1])  # is given back on demand
+                    files = (stat.index(f"{kind}active_file") for kind in ("", "in"))
+                    spare = sum(int(stat[at + 1]) for at in files)  # is given back on demand
                     left = int(limit) - used + spare
                     yield Room("that this container is allowed", int(limit), left)
 
