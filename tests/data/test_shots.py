@@ -86,6 +86,14 @@ def test_a_fade_through_black_parts_two_shots(tmp_path):
     assert found[1] == pytest.approx(3.0, abs=0.2)
 
 
+def test_black_between_two_cuts_is_one_shot(tmp_path):
+    def texture(i):
+        black = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+        return black if 20 <= i < 30 else moving(1 if i < 20 else 2, i)
+
+    assert begins(film(tmp_path / "black.mp4", texture, 50)) == [0.0, 2.0, 3.0]
+
+
 def test_a_still_video_is_one_shot(tmp_path):
     assert begins(film(tmp_path / "still.mp4", lambda i: scene(1)[:, :WIDTH], 30)) == [0.0]
 
@@ -162,6 +170,24 @@ def test_what_cannot_be_read_is_said_and_the_rest_is_written(
     assert "error: unreadable" in out
     sources = open_sources(config.Data(train_list=str(file), labels="none", holdout=0.0))
     assert len(sources.train) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "out", "message"),
+    [
+        ("two\nlines.mp4", "shots.csv", "has a line break, which no list can hold"),
+        ("a.mp4", "folder", "folder is a folder; expected the name of a list"),
+        ("a.mp4", "a.mp4/shots.csv", "shots.csv cannot be written"),
+    ],
+)
+def test_a_list_that_cannot_be_written_is_refused_before_anything_is_looked_at(
+    name, out, message, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr(command, "look", lambda *_: pytest.fail("it was looked at"))
+    with pytest.raises(InputError, match=message):
+        run(monkeypatch, capsys, tmp_path / name, "--out", tmp_path / out)
 
 
 def test_parts_of_a_video_stay_on_one_side_of_the_split(tmp_path):

@@ -3,10 +3,11 @@
 A frame begins a shot where it differs much more from the one before than its neighbours do: the
 threshold follows what moves around it, so that a fast pan is no cut and a cut between two dark
 scenes is one. A flash is none, after which all is as it was. A fade is a stretch of one colour
-between two shots, and its middle parts them.
+between two shots, and its middle parts them; between two cuts it is a shot of its own.
 """
 
 import itertools
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -39,8 +40,8 @@ def shots(found: Changes, shortest: float = SHORTEST) -> list[Shot]:
       shortest: seconds of a shot; of cuts that are nearer to each other the strongest counts.
     """
     strength = changed(found)
-    strong = {i: strength[i] for i in cuts(found)}
-    strong |= {i: 1.0 for i in fades(found)}
+    hard = cuts(found)
+    strong = {i: strength[i] for i in hard} | {i: 1.0 for i in fades(found, hard)}
     bounds = [0.0, found.end]
     for i in sorted(strong, key=lambda i: -strong[i]):
         when = float(found.seconds[i])
@@ -78,15 +79,23 @@ def cuts(found: Changes) -> list[int]:
     return numbers
 
 
-def fades(found: Changes) -> list[int]:
-    """Returns the numbers of the frames in the middle of each stretch of one colour."""
+def fades(found: Changes, hard: Collection[int]) -> list[int]:
+    """Returns the numbers of the frames in the middle of each stretch of one colour.
+
+    Args:
+      found: of the frames.
+      hard: numbers of those that are cuts: a stretch between two of them is a shot, and no fade.
+    """
     flat = np.concatenate([[False], found.spread < FLAT, [False]])
     edges = np.flatnonzero(flat[1:] != flat[:-1])
     last, stays = len(found.seconds), staying(found)
     return [
         int(first + end) // 2
         for first, end in zip(edges[::2], edges[1::2], strict=True)
-        if first > 0 and end < last and (end - first > 1 or stays[first])
+        if first > 0
+        and end < last
+        and (end - first > 1 or stays[first])
+        and not (first in hard and end in hard)
     ]
 
 

@@ -16,6 +16,7 @@ import logging
 import os
 import pathlib
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -59,6 +60,8 @@ def main() -> int:
             raise InputError(f"--{option}={getattr(given, option)}; expected at least {least}.")
     speak(first_process=True)
     found, answers = videos(given.videos), []
+    if given.out:
+        check(pathlib.Path(given.out), found)  # what is found out in hours is not to be lost
     for answer in look(found, given.shortest, given.workers or cores(), given.timeout):
         answers.append(answer)
         print(json.dumps(answer) if given.json else in_words(answer), flush=True)
@@ -153,17 +156,31 @@ def in_words(answer: Answer) -> str:
     return "\n".join(lines)
 
 
-def write(file: pathlib.Path, found: list[Video], answers: list[Answer]) -> None:
-    """Writes the list; paths are below its folder where they can be.
+def check(file: pathlib.Path, found: list[Video]) -> None:
+    """Refuses a list that could not be written, before anything is looked for.
 
     Raises:
-      InputError: the name of a video has a line break, which no list can hold.
+      InputError: it is a folder, or lies in one that cannot be written into; or the name of a video
+        has a line break, which no list can hold.
     """
+    for video in found:
+        if any(letter in video.path for letter in "\r\n"):
+            raise InputError(f"{video.path!r} has a line break, which no list can hold.")
+    if file.is_dir():
+        raise InputError(f"--out={file} is a folder; expected the name of a list, as shots.csv.")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"--out={file} cannot be written: {error}.") from error
+
+
+def write(file: pathlib.Path, found: list[Video], answers: list[Answer]) -> None:
+    """Writes the list, which `check` let pass; paths are below its folder where they can be."""
     folder, rows = os.path.abspath(file.parent), []
     labelled = all(video.label for video in found)
     for video, answer in zip(found, answers, strict=True):
-        if any(letter in video.path for letter in "\r\n"):
-            raise InputError(f"{video.path!r} has a line break, which no list can hold.")
         below = video.path.startswith(os.path.join(folder, ""))
         path = os.path.relpath(video.path, folder) if below else video.path
         for shot in answer.get("shots", ()):
