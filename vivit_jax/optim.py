@@ -254,7 +254,7 @@ def layer_scales(params: Any, layer_decay: float) -> Any:
     """Returns the factor on the learning rate of every parameter: 1 at the top, less below.
 
     Raises:
-      InputError: the encoder has no stack of blocks to count.
+      InputError: no stack of blocks sees the pixels, from which they are counted.
     """
     paths = by_path(params)
     blocks = {m.groups() for p in paths if (m := re.match(STACK, p))}
@@ -263,7 +263,8 @@ def layer_scales(params: Any, layer_decay: float) -> Any:
     if not depth:
         raise InputError(
             f"config.optim.layer_decay = {layer_decay} is for an encoder of transformer blocks, "
-            "which this model has not: use 1."
+            "counted from the pixels up, and this one's frames are not seen by transformer blocks: "
+            "use 1, or config.model.frame = 'vit'."
         )
 
     def scale(keys: tuple[Any, ...], _: Any) -> float:
