@@ -35,6 +35,17 @@ def run_of(**sections) -> run.Run:
     return estimate.prepare(experiment, SOURCES, fleet())
 
 
+def test_a_plan_scans_what_is_recomputed_of_the_models_that_can():
+    scanned = run_of(model={"remat": "full"}).experiment.model
+    assert (scanned["remat"], scanned["scan"]) == ("full", True)
+    recipe_of = tiny.experiment(data={"batch_size": 16})
+    model = {"name": "frame_model", "frame": "vit", "time": "transformer", "size": "mu", "patch": 8}
+    experiment = dataclasses.replace(recipe_of, model={**model, "remat": "full"})
+    plain = estimate.prepare(experiment, SOURCES, fleet()).experiment.model
+    assert plain["remat"] == "full"
+    assert "scan" not in plain
+
+
 @pytest.mark.parametrize("freeze", [(), ("encoder/blocks/.*",)])
 def test_bytes_by_shapes_are_those_of_the_shards_that_a_device_holds(freeze):
     prepared = run_of(mesh=MESH, optim={"average": 0.9, "freeze": freeze})

@@ -35,6 +35,7 @@ SHAPING = (  # options of a model that decide which parameters it has
     *("lora_rank", "lora_targets", "adapter", "difference"),
 )
 OF_FRAMES = {"frames", "tubelets"}  # parts that see pixels
+SEE_PIXELS = ("/tubelets/kernel", "/stem_conv/kernel")
 
 
 def has(paths: Paths, part: str) -> bool:
@@ -258,12 +259,12 @@ def inflates(path: str, before: tuple[int, ...], shape: tuple[int, ...]) -> bool
 
 def widens(path: str, before: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     """Returns whether a kernel of three channels is to become one of six."""
-    return path.endswith("/tubelets/kernel") and (before[3], shape[3]) == (3, 6)
+    return path.endswith(SEE_PIXELS) and (before[-2], shape[-2]) == (3, 6)
 
 
 def widened(
-    kernel: Float[np.ndarray, "f r c 3 D"], model: Mapping[str, Any]
-) -> Float[np.ndarray, "f r c 6 D"]:
+    kernel: Float[np.ndarray, "*sides 3 D"], model: Mapping[str, Any]
+) -> Float[np.ndarray, "*sides 6 D"]:
     """Returns a kernel for colours and differences, which sees what it saw.
 
     Args:
@@ -271,7 +272,7 @@ def widened(
       model: the options of config.model that it was trained with.
     """
     parts = [kernel, np.zeros_like(kernel)]
-    return np.concatenate(parts[:: -1 if model.get("difference") == "only" else 1], axis=3)
+    return np.concatenate(parts[:: -1 if model.get("difference") == "only" else 1], axis=-2)
 
 
 def inflation_advice(model: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from vivit_jax.errors import InputError
 from vivit_jax.fitting import Source, fit
 from vivit_jax.models.costs import multiply_accumulates
 from vivit_jax.models.filters import gaussian, median, prepare
+from vivit_jax.models.frame_models import FrameModel
 from vivit_jax.models.video_transformer import VideoTransformer, normalise
 from vivit_jax.objectives.masked_pixels import MaskedPixels
 from vivit_jax.trees import as_tree, by_path
@@ -141,7 +142,8 @@ def fitted(model, source, params):
     flat = {f"encoder/{path}": np.asarray(x) for path, x in by_path(params).items()}
     wanted = jax.eval_shape(model.init, jax.random.key(0), PIXELS)["params"]
     shapes = {f"encoder/{path}": x.shape for path, x in by_path(wanted).items()}
-    options = {"tubelet_init": model.tubelet_init, "difference": model.difference}
+    init = getattr(model, "tubelet_init", "none")  # of a frame nothing is inflated
+    options = {"tubelet_init": init, "difference": model.difference}
     given = Source("there", flat, (2, 2, 2), {"difference": source.difference})
     values, account = fit(given, shapes, (2, 2, 2), options)
     return as_tree({path.removeprefix("encoder/"): x for path, x in values.items()}), account
@@ -213,3 +215,33 @@ def test_a_masked_models_targets_stay_the_colours():
 def test_what_cannot_be_done_is_refused(fields, named):
     with pytest.raises(InputError, match=f"model.{named}"):
         mu(**fields)
+
+
+def by_frame(frame, **fields: Any) -> FrameModel:
+    small = {"size": "mu", "patch": 8, "width": 4} if frame == "vit" else {"width": 4}
+    return FrameModel(frame=frame, time="mean", **{**small, **fields})
+
+
+@pytest.mark.parametrize("frame", ["vit", "resnet18"])
+def test_a_frame_model_sees_what_was_filtered_and_differs(frame):
+    fields = {"filter": "gaussian", "filter_sigma": 1.5, "difference": "only"}
+    model = by_frame(frame, **fields)
+    params = random_params(model)
+    floats = normalise(jnp.asarray(PIXELS), model.mean, model.std)
+    before = prepare(floats, "gaussian", 3, 1.5, "only")
+    found = summary(model, params, PIXELS)
+    np.testing.assert_allclose(summary(by_frame(frame), params, before), found, atol=1e-5)
+    assert np.abs(summary(by_frame(frame), params, PIXELS) - found).max() > 1e-2
+
+
+@pytest.mark.parametrize("frame", ["vit", "resnet18"])
+def test_a_frame_models_kernel_of_colours_starts_as_it_was_beside_differences(frame):
+    source, model = by_frame(frame), by_frame(frame, difference="appended")
+    params = random_params(source)
+    wide, account = fitted(model, source, params)
+    assert any("widened" in line for line in account)
+    expected = summary(source, params, PIXELS)
+    np.testing.assert_allclose(summary(model, wide, PIXELS), expected, atol=1e-5)
+    more, macs = (multiply_accumulates(one, 4, 16) for one in (model, source))
+    places = 4 * (2 * 2 * 8 * 8 if frame == "vit" else 8 * 8 * 7 * 7)
+    assert more - macs == places * 3 * 4

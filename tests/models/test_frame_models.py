@@ -1,6 +1,7 @@
 """Frame models: each part beside PyTorch's own, what sees what, what they cost, what is refused."""
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -150,6 +151,44 @@ def test_a_vit_and_a_transformer_are_the_factorised_encoder_on_tubelets_of_one_f
     np.testing.assert_allclose(found.summary, expected.summary, atol=1e-5)
 
 
+@pytest.mark.parametrize(("time", "remat"), [("gru", "full"), slow("lstm", "dots")])
+def test_remat_changes_no_gradient_of_a_resnet_and_of_recurrent_layers(time, remat):
+    params = random_params(small("resnet18", time))
+
+    def gradients(remat):
+        model = small("resnet18", time, remat=remat)
+        return jax.jit(jax.grad(lambda p: jnp.sin(model.apply(p, VIDEO).summary).mean()))(params)
+
+    jax.tree.map(
+        partial(np.testing.assert_allclose, atol=2e-6), gradients(remat), gradients("none")
+    )
+
+
+@pytest.mark.parametrize(("frame", "time"), [("resnet18", "mean"), ("vit", "lstm")])
+def test_remat_keeps_less_for_the_backward_pass(frame, time):
+    def kept(remat):
+        model = small(frame, time, remat=remat)
+        residuals = jax.eval_shape(
+            lambda p: jax.vjp(lambda p: model.apply(p, VIDEO), p)[1], random_params(model)
+        )
+        return sum(x.size for x in jax.tree.leaves(residuals))
+
+    assert kept("full") < kept("dots") < kept("none")
+
+
+@pytest.mark.parametrize("remat", ["full", "dots"])
+def test_what_remat_computes_again_is_counted(remat):
+    def traced(remat):
+        model = small("resnet18", "lstm", remat=remat)
+        given = shapes_of(model, VIDEO[:1, :, :24])
+        step = jax.jit(jax.grad(lambda p: model.apply(p, VIDEO[:1, :, :24]).summary.sum()))
+        return multiply_accumulates_traced(step.trace(given).jaxpr.jaxpr)
+
+    count = Count()
+    count.encoder(small("resnet18", "lstm"), 4, 24)
+    assert traced(remat) - traced("none") == count.costs().again(remat)
+
+
 def test_half_precision_is_near_and_gives_float32():
     for frame, time in (("resnet18", "lstm"), ("vit", "gpt2")):
         params = random_params(small(frame, time))
@@ -188,6 +227,8 @@ def test_the_layers_of_a_vit_and_of_time_are_counted_from_the_pixels_up():
     assert of["time/norm/scale"] == of["head/x"] == 0
     params["encoder"] = shapes_of(small("resnet18", "gpt2"))["params"]
     with pytest.raises(InputError, match="layer_decay = 0.5 is for an encoder of transformer bl"):
+        optim.layer_scales(params, 0.5)
+    with pytest.raises(InputError, match="not seen by transformer blocks: use 1, or .*model.frame"):
         optim.layer_scales(params, 0.5)
 
 

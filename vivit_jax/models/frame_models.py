@@ -28,6 +28,7 @@ from vivit_jax.errors import InputError
 from vivit_jax.layout import constrain
 from vivit_jax.models import kernels, over_time, resnet
 from vivit_jax.models.costs import Count
+from vivit_jax.models.filters import channels, check_filter, prepare
 from vivit_jax.models.layers import GELUS, Dense, Features, Tubelets
 from vivit_jax.models.over_time import TIMES, OverTime
 from vivit_jax.models.positions import POSITIONS, Axes, every_place
@@ -62,12 +63,12 @@ class FrameVit(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B H W 3"], *, examples: int, train: bool = False
+        self, x: Float[Array, "B H W ch"], *, examples: int, train: bool = False
     ) -> Features:
         """Returns its tokens [B S D] and its summary of each frame.
 
         Args:
-          x: normalised frames.
+          x: normalised frames, of colours or of what filters.prepare makes of them.
           examples: clips that they belong to, as "(examples frames)".
           train: whether to drop anything.
         """
@@ -107,9 +108,15 @@ class FrameModel(nn.Module):
       norm_eps: of their layer norms.
       dtype: "float32" or "bfloat16", in which matrices are multiplied.
       attention_kernel: "auto" for the best that the platform has, or a row of kernels.KERNELS.
-      remat: what the backward pass of a transformer's blocks recomputes: "none", "full" or "dots".
+      remat: what the backward pass recomputes of each block of a network on frames or over time, or
+        of each step of an LSTM or GRU: "none", "full" (everything) or "dots" (all but dense layers
+        and convolutions).
       mean: of each colour, with which uint8 video is normalised; of [0, 1].
       std: likewise.
+      filter: of each frame, as in VideoTransformer.
+      filter_size: likewise, as the next two.
+      filter_sigma: see there.
+      difference: see there.
 
     Raises:
       InputError: a field's value is none of its choices, or contradicts another's.
@@ -138,9 +145,12 @@ class FrameModel(nn.Module):
     remat: str = "none"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    filter: str = "none"
+    filter_size: int = 3
+    filter_sigma: float = 1.0
+    difference: str = "none"
 
     norm_summary = False  # tokens are always normalised
-    difference, channels = "none", 3  # frames are seen as they are
 
     def __post_init__(self) -> None:
         """Refuses what cannot be built, before anything is."""
@@ -225,6 +235,7 @@ class FrameModel(nn.Module):
                 f"given {keep.shape[1]} to keep: choose 'video_transformer' for what hides some."
             )
         x = constrain(normalise(video, self.mean, self.std), "frames")
+        x = prepare(x, self.filter, self.filter_size, self.filter_sigma, self.difference)
         x = constrain(rearrange(x, "b t h w c -> (b t) h w c"), "slots")
         seen = self.frame_model()(x, examples=clips, train=train)
         embed = Dense((self.dims.width,), self.dtype, name="embed")
@@ -247,13 +258,14 @@ class FrameModel(nn.Module):
         if self.frame == VIT:
             return FrameVit(self.vit, name=name)
         stem = self.width or resnet.STEM
-        return Resnet(self.frame, stem, self.frame_norm, self.dtype, name=name)
+        return Resnet(self.frame, stem, self.frame_norm, self.dtype, self.remat, name=name)
 
     @property
     def vit(self) -> partial[VideoTransformer]:
         """The ViT's fields, as a video transformer that does nothing over time."""
         same = ("size", "width", "depth", "heads", "mlp_dim", "positions", "pool", "dropout")
-        same += ("drop_path", "gelu", "norm_eps", "dtype", "attention_kernel", "remat")
+        same += ("drop_path", "gelu", "norm_eps", "dtype", "attention_kernel")
+        same += ("remat", "difference")
         return partial(
             VideoTransformer,
             attention="factorised_encoder",
@@ -277,7 +289,8 @@ class FrameModel(nn.Module):
             flows = counter.encoder(model, frames, image_size, path=f"{path}/frames")
         else:
             net: Any = self.frame_model(name=None)
-            flows = resnet.count(counter, net, image_size, frames, f"{path}/frames")
+            sides = (image_size, channels(self.difference), frames)
+            flows = resnet.count(counter, net, *sides, f"{path}/frames")
         width = self.dims.width
         if width != self.frame_width:
             flows = counter.dense(f"{path}/embed", frames, self.frame_width, width, flows)
@@ -302,6 +315,7 @@ def check(model: FrameModel) -> None:
             raise InputError(f"model.{field} = {getattr(model, field)} is not in [0, 1).")
     if model.patch < 1:
         raise InputError(f"model.patch = {model.patch}; expected 1 or more pixels.")
+    check_filter(model.filter, model.filter_size, model.filter_sigma, model.difference)
     if min(model.std) <= 0:
         raise InputError(f"model.std = {model.std} must be above 0: pixels are divided by it.")
     if model.frame == VIT:

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 from vivit_jax.layout import constrain
 from vivit_jax.models.costs import Count, Sizes
 from vivit_jax.models.layers import Block, Dense, Features
-from vivit_jax.models.token_encoder import TokenEncoder
+from vivit_jax.models.token_encoder import TokenEncoder, recomputed
 
 
 class OverTime(NamedTuple):
@@ -80,6 +80,7 @@ class Recurrent(nn.Module):
       depth: layers.
       dropout: of what one layer gives to the next.
       dtype: in which matrices are multiplied; gates and states are float32.
+      remat: a row of token_encoder.REMATS.
     """
 
     cell: str
@@ -87,6 +88,7 @@ class Recurrent(nn.Module):
     depth: int
     dropout: float
     dtype: str
+    remat: str = "none"
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"], *, train: bool = False) -> Features:
@@ -94,7 +96,8 @@ class Recurrent(nn.Module):
         for i in range(self.depth):
             if i:
                 x = nn.Dropout(self.dropout, deterministic=not train)(x)
-            x = RecurrentLayer(self.cell, self.width, self.dtype, name=f"layer_{i}")(x)
+            layer = RecurrentLayer(self.cell, self.width, self.dtype, self.remat, name=f"layer_{i}")
+            x = layer(x)
         return Features(x, x[:, -1])
 
 
@@ -104,6 +107,7 @@ class RecurrentLayer(nn.Module):
     cell: str
     width: int
     dtype: str
+    remat: str
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
@@ -121,6 +125,7 @@ class RecurrentLayer(nn.Module):
             state = cell.step(state, given, hidden, bias)
             return state, state[0]
 
+        step = recomputed(self.remat, partial(jax.checkpoint, prevent_cse=False), step)
         start = (jnp.zeros((len(x), width), jnp.float32),) * cell.states
         frames = rearrange(constrain(given, "clips"), "b t d -> t b d").astype(jnp.float32)
         return rearrange(jax.lax.scan(step, start, frames)[1], "t b d -> b t d")
@@ -186,7 +191,8 @@ CELLS = {
 
 def recurrent(cell: str, fields: OverTime) -> Recurrent:
     """Returns a recurrent model."""
-    return Recurrent(cell, fields.width, fields.depth, fields.dropout, fields.dtype, name="time")
+    given = (fields.width, fields.depth, fields.dropout, fields.dtype, fields.remat)
+    return Recurrent(cell, *given, name="time")
 
 
 def transformer(
@@ -268,7 +274,9 @@ def count(counter: Count, name: str, fields: OverTime, frames: int, flows: bool,
             flows = counter.dense(f"{at}/input", frames, width, gates * width, flows)
             flows |= counter.learns(at)
             learnt = counter.learns(f"{at}/hidden_kernel")
-            counter.product(frames * gates * width**2, learnt, flows)
+            hidden = frames * gates * width**2
+            if counter.product(hidden, learnt, flows):
+                counter.blocks += hidden
         return flows
     if arrangement := TIMES[name].arrangement:
         flows |= counter.learns(f"{path}/position")

@@ -24,6 +24,7 @@ from jaxtyping import Array, Float
 
 from vivit_jax.models.costs import Count
 from vivit_jax.models.layers import Features
+from vivit_jax.models.token_encoder import recomputed
 
 EPS = 1e-5
 EXPANSION = 4  # channels out of a bottleneck over those within
@@ -160,16 +161,18 @@ class Resnet(nn.Module):
       width: channels of the stem, from which all others follow.
       norm: a row of NORMS.
       dtype: of the convolutions.
+      remat: a row of token_encoder.REMATS.
     """
 
     shape: str
     width: int
     norm: str
     dtype: str
+    remat: str
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B H W 3"], *, examples: int = 0, train: bool = False
+        self, x: Float[Array, "B H W ch"], *, examples: int = 0, train: bool = False
     ) -> Features:
         """Returns the cells of the last stage as tokens [B S D], and their mean, in float32."""
         del examples, train  # nothing is dropped
@@ -177,8 +180,9 @@ class Resnet(nn.Module):
         x = nn.relu(NORMS[self.norm](name="stem_norm")(x))
         pads: Any = ((1, 1), (1, 1))  # which flax takes, and does not annotate
         x = nn.max_pool(x, (3, 3), (2, 2), pads)
+        made = recomputed(self.remat, nn.remat, Block)
         for name, width, stride in blocks_of(self.shape, self.width):
-            block = partial(Block, width, stride, SHAPES[self.shape].bottleneck)
+            block = partial(made, width, stride, SHAPES[self.shape].bottleneck)
             x = block(self.norm, self.dtype, name=name)(x)
         return Features(rearrange(x, "b h w c -> b (h w) c"), x.mean(axis=(1, 2)))
 
@@ -197,13 +201,14 @@ def cells(pixels: int) -> int:
     return math.ceil(pixels / 2**HALVINGS)
 
 
-def count(counter: Count, net: Resnet, pixels: int, pictures: int, path: str) -> bool:
+def count(counter: Count, net: Resnet, pixels: int, values: int, pictures: int, path: str) -> bool:
     """Counts a ResNet on square pictures; returns whether a gradient flows into what it gives.
 
     Args:
       counter: to which it is added.
       net: which.
       pixels: height and width of a picture.
+      values: numbers of a pixel.
       pictures: of a clip.
       path: of the parameters.
     """
@@ -215,11 +220,12 @@ def count(counter: Count, net: Resnet, pixels: int, pictures: int, path: str) ->
         return flows or counter.learns(f"{path}/{name.format('norm')}")
 
     here = math.ceil(pixels / 2)
-    flows = layer("stem_{}", 7, (3, net.width), here, flows=False)
+    flows = layer("stem_{}", 7, (values, net.width), here, flows=False)
     here, inputs = math.ceil(here / 2), net.width
     bottleneck = SHAPES[net.shape].bottleneck
     for name, width, stride in blocks_of(net.shape, net.width):
-        given, there, channels, at = flows, math.ceil(here / stride), inputs, here
+        before, given = counter.forward, flows
+        there, channels, at = math.ceil(here / stride), inputs, here
         for i, (side, outputs, step) in enumerate(layers_of(width, stride, bottleneck)):
             at = math.ceil(at / step)
             flows = layer(f"{name}/{{}}_{i}", side, (channels, outputs), at, flows)
@@ -228,4 +234,5 @@ def count(counter: Count, net: Resnet, pixels: int, pictures: int, path: str) ->
             beside = layer(f"{name}/{{}}_beside", 1, (inputs, channels), there, given)
             flows = flows or beside
         flows, here, inputs = flows or given, there, channels
+        counter.blocks += (counter.forward - before) * flows
     return flows

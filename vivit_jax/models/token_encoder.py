@@ -22,8 +22,23 @@ from vivit_jax.models.positions import POSITIONS, Axes, Rotation, rotation_of
 REMATS = {  # what the forward pass keeps for the backward
     "none": None,  # everything
     "full": jax.checkpoint_policies.nothing_saveable,  # each block's input
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # and its dense layers
+    "dots": jax.checkpoint_policies.save_from_both_policies(  # and its dense layers
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        lambda primitive, *_, **__: primitive is jax.lax.conv_general_dilated_p,
+    ),
 }
+
+
+def recomputed(remat: str, transform: Callable, function: Callable) -> Callable:
+    """Returns a function that the backward pass recomputes as far as a row of REMATS says.
+
+    Args:
+      remat: the row.
+      transform: jax.checkpoint, or what stands in for it where parameters are made.
+      function: it.
+    """
+    policy = REMATS[remat]
+    return function if policy is None else transform(function, policy=policy)
 
 
 class TokenEncoder(nn.Module):
@@ -136,7 +151,7 @@ class TokenEncoder(nn.Module):
             def run(block, x, rate=rate):
                 return constrain(block(x, drop_rate=rate, **options), self.layout)
 
-            x = self.remat_of(nn.remat, run)(block, x)
+            x = recomputed(self.remat, nn.remat, run)(block, x)
         return x
 
     @nn.nowrap
@@ -161,14 +176,8 @@ class TokenEncoder(nn.Module):
             x = single.apply({"params": params}, x, drop_rate=rate, rngs=rngs, **options)
             return constrain(x, self.layout), None
 
-        run = self.remat_of(partial(jax.checkpoint, prevent_cse=False), run)
+        run = recomputed(self.remat, partial(jax.checkpoint, prevent_cse=False), run)
         return jax.lax.scan(run, x, (params, jnp.asarray(rates), keys))[0]
-
-    @nn.nowrap
-    def remat_of(self, transform: Callable, function: Callable) -> Callable:
-        """The function, recomputed in the backward pass as far as `remat` says."""
-        policy = REMATS[self.remat]
-        return function if policy is None else transform(function, policy=policy)
 
 
 def at_places(

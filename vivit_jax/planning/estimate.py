@@ -114,14 +114,15 @@ def prepare(experiment: config.Experiment, sources: Sources, fleet: Fleet) -> Ru
     """Returns the run on these devices.
 
     XLA for CPUs undoes what model.remat asks for, but not within a loop: where it stands in for
-    another compiler, the step of a plan is compiled as with model.scan.
+    another compiler, the step of a plan is compiled as with model.scan, of models that have it.
 
     Raises:
       InputError: as training would, before it compiles.
     """
     quiet = dataclasses.replace(experiment.train, evaluate=False)
     model = experiment.model
-    if not fleet.own_compiler and model.get("remat", "none") != "none":
+    recomputes = model.get("remat", "none") != "none"
+    if recomputes and not fleet.own_compiler and "scan" in model:
         model = {**model, "scan": True}
     experiment = dataclasses.replace(experiment, train=quiet, model=model)
     mesh = sharding.make_mesh(experiment.mesh, fleet.devices)
