@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 import pytest
 from tiny import experiment, noise_video
 
-from vivit_jax import metrics, run, train, transfer
+from vivit_jax import metrics, recipe, report, run, train, transfer
 from vivit_jax.checkpoint import locate
 from vivit_jax.errors import InputError
 from vivit_jax.evals.base import Evaluator
@@ -234,6 +234,14 @@ def test_no_steps_judge_what_would_be_started_from(videos, pixels, tmp_path, mon
     assert line["step"] == 0
     with pytest.raises(InputError, match="has no checkpoint to evaluate; train first, or set conf"):
         train.run(given(videos, **options), tmp_path / "another")
+
+
+def test_what_is_only_judged_is_written_down_and_has_a_page(videos, pixels, tmp_path, monkeypatch):
+    monkeypatch.setitem(run.EVALUATORS, "probe", Probe)
+    alone = given(videos, pixels, train={"steps": 0}, eval={"evaluators": ("probe",)})
+    train.run(alone, tmp_path)
+    assert recipe.read_config(tmp_path) == alone
+    assert ">number<" in report.make([tmp_path])
 
 
 def test_a_class_tokens_row_that_is_not_given_is_the_fresh_one():

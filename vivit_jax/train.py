@@ -79,7 +79,7 @@ def run(
         with Watchdog(clock, experiment.train.patience, workdir), memory.explained(prepared):
             if check_lock is None:
                 with Checkpoints(workdir, read_only=True) as checkpoints:
-                    results = evaluate_only(prepared, checkpoints, clock)
+                    results = evaluate_only(prepared, checkpoints, experiment, clock)
             else:
                 if jax.process_index() == 0:
                     keep_label_maps(workdir, prepared.sources.label_maps)
@@ -96,8 +96,17 @@ def run(
     return results
 
 
-def evaluate_only(run: Run, checkpoints: Checkpoints, clock: Clock) -> Results:
-    """Judges the newest checkpoint, or where there is none yet what config.init_from gives."""
+def evaluate_only(
+    run: Run, checkpoints: Checkpoints, given: config.Experiment, clock: Clock
+) -> Results:
+    """Judges the newest checkpoint, or where there is none yet what config.init_from gives.
+
+    Args:
+      run: what to do.
+      checkpoints: of its workdir.
+      given: the config as it was given, which is written down where there is none.
+      clock: of the session.
+    """
     if not run.evaluators:
         raise InputError(
             "config.train.steps = 0 only evaluates, and config.train.evaluate is off, or no videos "
@@ -119,9 +128,17 @@ def evaluate_only(run: Run, checkpoints: Checkpoints, clock: Clock) -> Results:
     processes.barrier("restored")
     if jax.process_index() == 0:
         keep_label_maps(run.workdir, run.sources.label_maps)
+        if not (run.workdir / "config.json").exists():  # of the training
+            write_config(run.workdir, given)
     clock.turn_to("evaluation")
     with Writer(run.workdir, active=jax.process_index() == 0) as writer:
         return evaluate(run, params, step or 0, writer)
+
+
+def write_config(workdir: pathlib.Path, given: config.Experiment) -> None:
+    """Writes config.json, which says what a run is."""
+    with files.replacing(workdir / "config.json") as new:
+        new.write_text(config.to_json(given), encoding="utf-8")
 
 
 def train(run: Run, checkpoints: Checkpoints, given: config.Experiment, clock: Clock) -> Results:
@@ -186,8 +203,7 @@ def train_on(
     kept = clock.kept(run.workdir, start, active=first_process)
     with kept if more else contextlib.nullcontext():
         if first_process:
-            with files.replacing(run.workdir / "config.json") as new:
-                new.write_text(config.to_json(given), encoding="utf-8")
+            write_config(run.workdir, given)
         with Writer(run.workdir, start, active=first_process) as writer:
             if more:
                 log.info("Training from step %d to %d.", start, run.steps)
