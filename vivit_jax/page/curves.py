@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vivit_jax.drawing import series
-from vivit_jax.page.runs import Run, called
+from vivit_jax.page.runs import Record, Run, called
 
 POINTS = 1000  # of a curve, about
 _ALL_POINTS = 60_000  # of a page
@@ -26,29 +26,32 @@ _NO_CURVE = {"step", "videos", "coverage", "seconds"}  # of results
 _MOST = 24  # charts
 
 
-def charts(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Returns the charts: a title, and for each run that has it a line, dots, or both.
+def charts(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], int]:
+    """Returns the charts, and how many more there would be.
 
-    Lines are of training, dots of evaluations. A value that is no number leaves a gap.
+    A chart is a title, and for each run that has it a line, dots, or both. Lines are of training,
+    dots of evaluations. A value that is no number leaves a gap. A line that is thinned has "means"
+    too, which a moving average is made of.
     """
     trained = [_keys(run.metrics) - _LEFT_OUT for run in runs]
     judged = [_judged(run) for run in runs]
-    every = sorted(set().union(*trained, *judged), key=_order)[:_MOST]
+    found = sorted(set().union(*trained, *judged), key=_order)
+    every = found[:_MOST]
     most = max(50, min(POINTS, _ALL_POINTS // max(1, len(runs) * len(every))))
     made = []
     for key in every:
         lines = []
         for number, run in enumerate(runs):
-            for kind, keys, records in (
-                ("line", trained[number], run.metrics),
-                ("dots", judged[number], run.results),
-            ):
-                if key in keys:
-                    numbers = [x for x in records if isinstance(x.get(key), int | float | None)]
-                    steps, values = thinned(*series(numbers, key), most)
-                    lines.append({"run": number, "kind": kind, "x": steps, "y": values})
+            if key in trained[number]:
+                curve = _curve(run.metrics, key)
+                lines.append({"run": number, "kind": "line", **_points(thinned(*curve, most))})
+                if len(curve[0]) > most:
+                    lines[-1]["means"] = _points(means(*curve, most))
+            if key in judged[number]:
+                dots = thinned(*_curve(run.counted, key), most)
+                lines.append({"run": number, "kind": "dots", **_points(dots)})
         made.append({"key": key, "title": FIRST.get(key) or called(key), "lines": lines})
-    return made
+    return made, len(found) - len(every)
 
 
 def thinned(
@@ -62,9 +65,38 @@ def thinned(
     kept = range(count)
     if count > most:
         y = np.asarray(values, float)
-        parts = np.array_split(np.arange(count), max(1, most // 2))
+        parts = _parts(count, most)
         kept = sorted({0, count - 1}.union(*map(set, (_extremes(part, y) for part in parts))))
     return [int(steps[i]) for i in kept], [_short(values[i]) for i in kept]
+
+
+def means(
+    steps: Sequence[int], values: Sequence[float], most: int = POINTS
+) -> tuple[list[int], list[float | None]]:
+    """Returns the mean of each of the parts that `thinned` makes, at the step in its middle.
+
+    A moving average over lowest and highest values would be far off where a curve has spikes.
+    None is a part of gaps alone.
+    """
+    y, parts = np.asarray(values, float), _parts(len(steps), most)
+    known = [y[part][np.isfinite(y[part])] for part in parts]
+    middles = [int(steps[part[len(part) // 2]]) for part in parts]
+    return middles, [_short(some.mean()) if len(some) else None for some in known]
+
+
+def _parts(count: int, most: int) -> list[np.ndarray]:
+    """Returns the numbers of a curve's values in equal parts, of which each gives two points."""
+    return np.array_split(np.arange(count), max(1, most // 2))
+
+
+def _curve(records: Iterable[Record], key: str) -> tuple[list[int], list[float]]:
+    """Returns the steps of what is a number or none, and the numbers."""
+    return series((x for x in records if isinstance(x.get(key), int | float | None)), key)
+
+
+def _points(curve: tuple[list[int], list[float | None]]) -> dict[str, list[Any]]:
+    """Returns a curve as the script takes it."""
+    return {"x": curve[0], "y": curve[1]}
 
 
 def _extremes(part: np.ndarray, values: np.ndarray) -> list[int]:
@@ -92,7 +124,7 @@ def _judged(run: Run) -> set[str]:
     An interval's ends and seconds are not.
     """
     steps: dict[str, set[int]] = {}
-    for record in run.results:
+    for record in run.counted:
         for key in _keys([record]) - _NO_CURVE:
             steps.setdefault(key, set()).add(record["step"])
     keys = {key for key in steps if not key.endswith(("_seconds", "_coverage", "_low", "_high"))}

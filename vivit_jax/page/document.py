@@ -16,7 +16,7 @@ from vivit_jax.measures.bootstrap import Interval
 from vivit_jax.page import classes, health, summary
 from vivit_jax.page.curves import charts
 from vivit_jax.page.judged import Head, Judged
-from vivit_jax.page.runs import Run, called
+from vivit_jax.page.runs import HELD_OUT, Run, called
 from vivit_jax.page.tables import Markup, beside, missing, section
 from vivit_jax.page.times import times
 from vivit_jax.page.videos import Pictures, Shown, as_uri
@@ -27,7 +27,10 @@ _PANELS = {
     "and both together",
     "feature_pca": "from left to right: the original, and its features in three colours",
 }
-_ATTENDED = "Beside each clip: where the model looked for what it says, by its attention."
+_ATTENDED = (
+    "Beside each clip: where the model looked for what it says, by its attention, or where that "
+    "cannot be followed by integrated gradients."
+)
 
 
 class Told(NamedTuple):
@@ -59,7 +62,7 @@ def render(told: Sequence[Told], made: str) -> str:
     """
     runs = [one.run for one in told]
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
-    drawn, configs = charts(runs), summary.configs(runs)
+    (drawn, more), configs = charts(runs), summary.configs(runs)
     pair = _beside_each_other if len(runs) == 1 else _one_after_another
     matrices = [_matrix(one) for one in told]
     data = {"runs": [shown(run.name) for run in runs], "charts": drawn, "matrices": matrices}
@@ -69,7 +72,7 @@ def render(told: Sequence[Told], made: str) -> str:
             f'</p></header><div class="cards">{"".join(map(_card, told, range(len(told))))}</div>',
             '<noscript><p class="warning">Curves and the confusion matrix are drawn by the '
             "script in this page, which is switched off.</p></noscript>",
-            _curves(drawn),
+            _curves(drawn, more),
             _tables(
                 summary.results(runs, [x.intervals for x in told]), times(runs), configs, len(runs)
             ),
@@ -79,7 +82,7 @@ def render(told: Sequence[Told], made: str) -> str:
                 _of_runs(told, "calibration", "Is it as sure as it is right?", _calibration),
             ),
             _of_runs(told, "videos", "Best and worst videos", _videos),
-            _of_runs(told, "filled", "What it makes of held-out videos", _filled),
+            _of_runs(told, "filled", "What it makes of videos", _filled),
             pair(
                 _of_runs(told, "health", "Data", lambda x, _: health.health(x.run, x.doctor)),
                 _of_runs(told, "trouble", "Trouble", lambda x, _: health.trouble(x.run)),
@@ -171,7 +174,7 @@ def _card(told: Told, number: int) -> str:
             low, high = (f"{100 * end:.1f}" for end in limits)
             between = f'<span class="dim"> {low} to {high}</span>'
         text = f"{value:.2f} dB" if main.endswith("psnr") else f"{100 * value:.1f} %"
-        name = called(main)
+        name = called(main) + " of training videos" * (run.split != HELD_OUT)
         result = f'<p class="main"><b>{text}</b> {escaped(name)}{between}</p>'
     return (
         f'<article class="card run{number % 8}"><h2>{escaped(run.name)}</h2>{result}'
@@ -190,8 +193,13 @@ _MAIN = (  # the first of these that there is
 )
 
 
-def _curves(drawn: Sequence[Any]) -> Markup:
-    """Returns the places of the charts, and what they are looked at with."""
+def _curves(drawn: Sequence[Any], more: int) -> Markup:
+    """Returns the places of the charts, and what they are looked at with.
+
+    Args:
+      drawn: the charts.
+      more: how many there are besides.
+    """
     if not drawn:
         return section("curves", "Curves", missing("No step was written yet."))
     tools = (
@@ -204,8 +212,11 @@ def _curves(drawn: Sequence[Any]) -> Markup:
         "</figure>"
         for i, chart in enumerate(drawn)
     )
-    note = '<p class="dim">Lines are of training, dots of evaluations.</p>'
-    return section("curves", "Curves", tools, f'<div class="charts">{places}</div>', note)
+    note = "Lines are of training, dots of evaluations."
+    if more:
+        note += f" {more} curves more are in metrics.jsonl and results.jsonl."
+    told = f'<p class="dim">{note}</p>'
+    return section("curves", "Curves", tools, f'<div class="charts">{places}</div>', told)
 
 
 def _heads(told: Told) -> list[tuple[str, Head]]:
@@ -226,6 +237,11 @@ def _confusion(told: Told, number: int) -> str:
         drawn = ""
         if classes.matrix_of(head):
             drawn = f'<figure class="matrix" data-run="{number}" data-head="{i}"></figure>'
+        elif not head.many:
+            drawn = missing(
+                f"The matrix of {len(head.names):,} classes is not drawn, which is done up to "
+                f"{classes.DRAWN}; the evaluation's confusion.csv has it."
+            )
         folded = classes.worst_confusions(head)
         parts.append(title + drawn + folded)
     return "".join(parts)
@@ -277,13 +293,15 @@ def _film(video: Shown) -> str:
 
 def _filled(told: Told, number: int) -> str:
     """Returns the films that an evaluation of a run wrote."""
-    if not told.filled:
-        return ""
-    kind = next(name for name in _PANELS if told.filled[0][0].startswith(name))
-    made = "".join(
-        f'<figure class="film"><video src="{as_uri("video/mp4", data)}" autoplay muted loop '
-        f"playsinline></video><figcaption>video {escaped(name.rpartition('_')[2])}</figcaption>"
-        "</figure>"
-        for name, data in told.filled
-    )
-    return f'<p class="dim">{escaped(_PANELS[kind])}</p><div class="films wide">{made}</div>'
+    parts = []
+    for kind, panels in _PANELS.items():
+        films = "".join(
+            f'<figure class="film"><video src="{as_uri("video/mp4", data)}" autoplay muted loop '
+            f"playsinline></video><figcaption>video {escaped(name.rpartition('_')[2])}"
+            "</figcaption></figure>"
+            for name, data in told.filled
+            if name.startswith(kind)
+        )
+        if films:
+            parts.append(f'<p class="dim">{panels}</p><div class="films wide">{films}</div>')
+    return "".join(parts)

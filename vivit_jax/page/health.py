@@ -61,8 +61,7 @@ def health(run: Run, doctor: Sequence[Mapping[str, Any]] | None) -> str:
         )
         parts.append(_causes(found) if found else "")
     if not run.bad:
-        parts.append('<p class="good">Every video that was asked for could be read.</p>')
-        return "".join(parts)
+        return "".join((*parts, _none_bad(run)))
     found = Counter(str(record.get("cause", "unknown")) for record in run.bad)
     parts.append(f"<p>{len(run.bad):,} videos could not be read:</p>")
     parts.append(_causes(found))
@@ -71,8 +70,19 @@ def health(run: Run, doctor: Sequence[Mapping[str, Any]] | None) -> str:
         for x in run.bad[:_BAD]
     ]
     listed = table(["video", "split", "cause", "message"], rows, "sortable long")
-    parts.append(f"<details><summary>Which</summary>{listed}</details>")
+    more = len(run.bad) - _BAD
+    note = f'<p class="dim">and {more:,} videos more</p>' if more > 0 else ""
+    parts.append(f"<details><summary>Which</summary>{listed}{note}</details>")
     return "".join(parts)
+
+
+def _none_bad(run: Run) -> str:
+    """Returns what it means that no bad video is known of."""
+    if any(problem.startswith("bad_videos") for problem in run.problems):
+        return missing("Which videos could not be read is not known: bad_videos.jsonl is spoilt.")
+    if not run.metrics and not run.results:
+        return missing("No video was read yet.")
+    return '<p class="good">Every video that was asked for could be read.</p>'
 
 
 def _causes(found: Counter[str]) -> Markup:

@@ -108,11 +108,13 @@
     for (const line of lines) {
       const kind = `run${line.run % 8}${line.run > 7 ? " again" : ""}`;
       if (line.kind === "line" && line.x.length > 1) {
-        const smooth = look.smoothing > 0 ? smoothed(line.y, look.smoothing) : line.y;
+        let { x, y } = line;
         if (look.smoothing > 0) {
-          svg("path", { class: `raw ${kind}`, d: path(line.x, line.y, px, py, logarithmic) }, inside);
+          svg("path", { class: `raw ${kind}`, d: path(x, y, px, py, logarithmic) }, inside);
+          ({ x, y } = line.means || line);  // a thinned line is of extremes
+          y = smoothed(y, look.smoothing);
         }
-        svg("path", { class: `curve ${kind}`, d: path(line.x, smooth, px, py, logarithmic) }, inside);
+        svg("path", { class: `curve ${kind}`, d: path(x, y, px, py, logarithmic) }, inside);
         continue;
       }
       svg("path", { class: `thread ${kind}`, d: path(line.x, line.y, px, py, logarithmic) }, inside);

@@ -12,6 +12,7 @@ from vivit_jax.errors import InputError
 from vivit_jax.metrics import METRICS, RESULTS, ROLLBACKS, SKIPPED, read_lines
 
 Record = dict[str, Any]
+HELD_OUT = "eval"  # a split; older results have none, and are of it
 NAMES = {
     "top1": "top-1",
     "top5": "top-5",
@@ -59,16 +60,31 @@ class Run:
     problems: list[str]
 
     @property
+    def counted(self) -> list[Record]:
+        """The results of held-out videos; where there are none, those of training videos."""
+        held_out = [record for record in self.results if _split(record) == HELD_OUT]
+        return held_out or self.results
+
+    @property
     def last(self) -> Record:
-        """The newest results; empty before any."""
-        return self.results[-1] if self.results else {}
+        """The newest of them, of all evaluations of that step together; empty before any."""
+        counted, found = self.counted, {}
+        for record in counted:
+            if record["step"] == counted[-1]["step"]:
+                found |= record
+        return found
+
+    @property
+    def split(self) -> str:
+        """Of which videos they are: HELD_OUT or "train"."""
+        return _split(self.last)
 
     @property
     def evaluation(self) -> pathlib.Path | None:
         """The folder of the newest evaluation; None where it wrote none."""
         if not self.results:
             return None
-        folder = f"{int(self.last['step']):08d}-{self.last.get('split', 'eval')}"
+        folder = f"{int(self.last['step']):08d}-{self.split}"
         path = self.workdir / "evaluation" / folder
         return path if path.is_dir() else None
 
@@ -120,6 +136,11 @@ def lines(file: pathlib.Path, problems: list[str], key: str = "step") -> list[Re
     if len(good) < len(records):
         problems.append(f"{file.name} has {len(records) - len(good)} lines that are no records.")
     return good
+
+
+def _split(record: Record) -> str:
+    """Returns of which videos a result is."""
+    return str(record.get("split", HELD_OUT))
 
 
 def _read(workdir: pathlib.Path, name: str) -> Run:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vivit_jax.measures.bootstrap import Interval
-from vivit_jax.page.runs import Run, called, flat
+from vivit_jax.page.runs import HELD_OUT, Run, called, flat
 from vivit_jax.page.tables import Markup, Number, cell, missing, section, share, table
 from vivit_jax.text import escaped
 
@@ -16,7 +16,15 @@ _INTERVALS = (
 _SAME = 1e-3  # or the scores are not those of the result
 _ABOUT = ("step", "split", "videos")
 _LOWER = ("ece", "loss")  # the lower the better
-_NEITHER = ("seconds", "coverage", "videos", "temperature", "learning_rate", "weight_decay")
+_NEITHER = (
+    "seconds",
+    "coverage",
+    "videos",
+    "temperature",
+    "learning_rate",
+    "weight_decay",
+    "feature_",  # how features spread
+)
 
 
 def results(runs: Sequence[Run], intervals: Sequence[Mapping[str, Interval]]) -> Markup:
@@ -26,9 +34,11 @@ def results(runs: Sequence[Run], intervals: Sequence[Mapping[str, Interval]]) ->
     keys = dict.fromkeys(key for run in runs for key in run.last)
     keys = [key for key in keys if not key.endswith(("_low", "_high")) and key not in _ABOUT]
     rows: list[list[Any]] = [["judged", *(_judged(run) for run in runs)]]
+    splits = {run.split for run in runs if run.results}
+    compared = HELD_OUT if HELD_OUT in splits else "train"  # never a split with the other
     for key in keys:
         values = [run.last.get(key) for run in runs]
-        best = _best(key, values)
+        best = _best(key, [run.last.get(key) if run.split == compared else None for run in runs])
         cells = [
             _result(key, value, run.last, found.get(key), i in best)
             for i, (value, run, found) in enumerate(zip(values, runs, intervals, strict=True))
@@ -99,7 +109,7 @@ def _judged(run: Run) -> str | None:
     """Returns what the newest results are of."""
     if not run.results:
         return "no evaluation yet"
-    split = {"eval": "held-out", "train": "training"}.get(str(run.last.get("split")), "")
+    split = "held-out" if run.split == HELD_OUT else "training"
     videos = run.last.get("videos")
     told = f"{videos:,} {split} videos" if isinstance(videos, int) else f"{split} videos"
     return f"step {run.last['step']:,}, {told}"
