@@ -86,12 +86,17 @@ def run(main: Callable[[], int]) -> int:
         return code
 
 
+def in_words(error: Exception) -> str:
+    """Returns what an error says: of a library's its kind, and the beginning."""
+    if isinstance(error, Fault | InputError):
+        return str(error)
+    first = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {first:.{_LONGEST}}"
+
+
 def tell(error: Exception) -> None:
-    """Prints what an error says, of a library's the beginning, and the notes that it was given."""
-    text = str(error)
-    if not isinstance(error, Fault | InputError):
-        first = next(iter(text.splitlines()), "")
-        text = f"{type(error).__name__}: {first:.{_LONGEST}}"
+    """Prints what an error says, and the notes that it was given."""
+    text = in_words(error)
     notes = getattr(error, "__notes__", [])
     stop = "." if notes and not text.endswith(".") else ""
     print(f"error: {text}{stop}", *notes, file=sys.stderr)

@@ -152,7 +152,7 @@ class InGraph:
         tf = host_tensorflow()
         return tf.cond(
             valid,
-            lambda: jpeg_clips.decode(Wanted(*parts), self._shape),
+            lambda: jpeg_clips.decode(Wanted(*map(tf.convert_to_tensor, parts)), self._shape),
             lambda: tf.zeros(self._shape, tf.uint8),
         )
 

@@ -8,7 +8,7 @@ import base64
 import concurrent.futures
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,16 +17,16 @@ from jaxtyping import UInt8
 from vivit_jax import config
 from vivit_jax.data.catalog import find_dataset, settle
 from vivit_jax.data.clips import Sampling
-from vivit_jax.data.container import DecodeError
 from vivit_jax.data.geometry import Geometry
 from vivit_jax.data.pipeline import eval_views
-from vivit_jax.data.pool import DecodeFailure, DecodePool, cores
-from vivit_jax.data.sources import Example, content_of
-from vivit_jax.data.worker import Task
+from vivit_jax.data.pixels import open_pixels
+from vivit_jax.data.pool import DecodeFailure, cores
+from vivit_jax.data.sources import Example, Listed, media_of
 from vivit_jax.errors import InputError
 from vivit_jax.film import as_mp4, side_by_side
 from vivit_jax.page.judged import Judged
-from vivit_jax.page.runs import Run
+from vivit_jax.page.runs import HELD_OUT, Run
+from vivit_jax.terminal import in_words
 
 SIDE = 144  # pixels of a picture
 _FPS = 8  # slow enough to look at
@@ -68,7 +68,7 @@ class Pictures(NamedTuple):
       best: the videos whose true labels are the likeliest, the likeliest first.
       worst: the least likely, likewise.
       note: what a reader must know of them.
-      attended: whether where the model looked stands beside.
+      attended: whether where the model looked stands beside any.
     """
 
     best: list[Shown]
@@ -92,14 +92,17 @@ def pictures(
     """
     best, worst = ends(judged, count)
     numbers = [*best, *worst]
-    made, note = _films(run, [judged.ids[i] for i in numbers], attend) if numbers else ([], "")
+    if not numbers:
+        return Pictures([], [], "", False)
+    made, note, attended = _films(run, [judged.ids[i] for i in numbers], attend)
     shown = []
     for i, film in zip(numbers, made, strict=True):
         if len(film.data) > most:
             film = Film(b"", "left out, to keep the page small")
         most -= len(film.data)
         shown.append(_shown(judged, i, film))
-    return Pictures(shown[: len(best)], shown[len(best) :], note, bool(attend and not note))
+    attended = attended and any(video.film for video in shown)
+    return Pictures(shown[: len(best)], shown[len(best) :], note, attended)
 
 
 def ends(judged: Judged, count: int) -> tuple[list[int], list[int]]:
@@ -133,19 +136,19 @@ class Film(NamedTuple):
     why: str = ""
 
 
-def _films(run: Run, ids: Sequence[str], attend: Attend | None) -> tuple[list[Film], str]:
-    """Returns a film of each video, and what must be said of all."""
+def _films(run: Run, ids: Sequence[str], attend: Attend | None) -> tuple[list[Film], str, bool]:
+    """Returns a film of each video, what must be said of all, and whether any was attended to."""
     try:
         data, examples = _examples(run, set(ids))
+        crops = int(run.option("eval", "resize", 0) or 0)
+        sampling, seen = eval_views(data, 1, 1, crops)
+        factor = SIDE / data.image_size
+        large = Geometry(SIDE, resize=round(crops * factor) if crops else 0, test_crops=1)
+        known = [examples.get(one) for one in ids]
+        geometries = [large, seen] if attend else [large]
+        clips = [_decode(known, sampling, geometry, data) for geometry in geometries]
     except InputError as error:
-        return [Film(b"", "not found") for _ in ids], f"The videos cannot be shown: {error}"
-    crops = int(run.option("eval", "resize", 0) or 0)
-    sampling, seen = eval_views(data, 1, 1, crops)
-    factor = SIDE / data.image_size
-    large = Geometry(SIDE, resize=round(crops * factor) if crops else 0, test_crops=1)
-    known = [examples.get(one) for one in ids]
-    geometries = [large, seen] if attend else [large]
-    clips = [_decode(known, sampling, geometry) for geometry in geometries]
+        return [Film(b"", "not found") for _ in ids], f"The videos cannot be shown: {error}", False
     shown, note = [[clip] for clip in clips[0]], ""
     there = [i for i, parts in enumerate(zip(*clips, strict=True)) if not any(map(_failed, parts))]
     if attend and there:
@@ -153,9 +156,9 @@ def _films(run: Run, ids: Sequence[str], attend: Attend | None) -> tuple[list[Fi
             stacks = (np.stack([clip[i] for i in there]) for clip in reversed(clips))
             for i, heated in zip(there, attend(run, *stacks), strict=True):
                 shown[i].append(heated)
-        except InputError as error:
-            note = f"Where the model looked is not shown: {error}"
-    return [_film(panels) for panels in shown], note
+        except Exception as error:  # as of a device without the memory: the rest can be shown
+            note = f"Where the model looked is not shown: {in_words(error)}"
+    return [_film(panels) for panels in shown], note, any(len(panels) > 1 for panels in shown)
 
 
 def _examples(run: Run, ids: set[str]) -> tuple[config.Data, dict[str, Example]]:
@@ -171,33 +174,34 @@ def _examples(run: Run, ids: set[str]) -> tuple[config.Data, dict[str, Example]]
             raise InputError(f"{run.workdir / data.dataset} is not there.")
         data = dataclasses.replace(data, root=str(dataset.prepare(run.workdir)))
     sources = dataset.open(data)
-    source = sources.train if run.last.get("split") == "train" else sources.eval
+    source = sources.eval if run.split == HELD_OUT else sources.train
     examples = (source.example(i) for i in range(len(source)))
     return data, {example.id: example for example in examples if example.id in ids}
 
 
 def _decode(
-    examples: Iterable[Example | None], sampling: Sampling, geometry: Geometry
+    examples: Sequence[Example | None], sampling: Sampling, geometry: Geometry, data: config.Data
 ) -> list[np.ndarray | DecodeFailure]:
-    """Returns the clip of each video, uint8 [T H W 3], or why there is none."""
-    size = sampling.frames * geometry.size**2 * 3
+    """Returns the clip of each video, uint8 [T H W 3], or why there is none.
+
+    Raises:
+      InputError: none can be made of what these are stored as.
+    """
+    media = media_of(Listed([example for example in examples if example]))
+    shape = (1, sampling.frames, geometry.size, geometry.size, 3)
+    here = dataclasses.replace(data, workers=cores())  # whatever machine the run was on
     with (
-        DecodePool(cores(), size) as pool,
+        open_pixels(media, (sampling, geometry), shape, here) as pixels,
         concurrent.futures.ThreadPoolExecutor(cores()) as threads,
     ):
 
         def decode(example: Example | None) -> np.ndarray | DecodeFailure:
             if example is None:
                 return DecodeFailure("missing", "no longer among the run's videos")
-            try:
-                content = content_of(example)
-            except DecodeError as error:
-                return DecodeFailure(error.cause, error.message)
-            except InputError as error:
-                return DecodeFailure("unreadable", str(error))
-            task = Task(content, sampling, geometry, (0,), example.span, example.digest)
-            views = pool.decode(task)
-            return views if isinstance(views, DecodeFailure) else views[0]
+            parts = pixels.read(example, (0,))
+            if isinstance(parts, DecodeFailure):
+                return parts
+            return np.asarray(pixels.in_graph(parts, True))[0]
 
         return list(threads.map(decode, examples))
 
