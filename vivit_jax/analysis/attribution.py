@@ -69,8 +69,12 @@ def attribute(
       InputError: the model has no such attention, or no classes where they are needed.
     """
     data = observer.experiment.data
-    if method != "integrated_gradients":
-        _check_attends(observer)
+    if method != "integrated_gradients" and not attends(observer):
+        name = observer.experiment.model["name"]
+        raise InputError(
+            f"{observer.saved.where} holds a model of config.model.name = {name!r}, whose "
+            "attention cannot be followed down to the pixels: use --method integrated_gradients."
+        )
     if knows_classes(observer):
         objective, params = observer.objective
         objective = _plain(objective)
@@ -109,6 +113,13 @@ def knows_classes(observer: Observer) -> bool:
     from vivit_jax.objectives import OBJECTIVES
 
     return hasattr(OBJECTIVES[observer.experiment.objective["name"]], "predict")
+
+
+def attends(observer: Observer) -> bool:
+    """Returns whether a model's attention can be followed down to the pixels."""
+    from vivit_jax.models import MODELS
+
+    return issubclass(MODELS[observer.experiment.model["name"]], VideoTransformer)
 
 
 def axes_of(encoder: Any, frames: int, size: int) -> Axes:
@@ -268,22 +279,6 @@ def _plain(objective: Any) -> Any:
 def _plain_encoder(encoder: Any) -> Any:
     """Returns an encoder whose blocks are run one by one; a scan would keep what they give away."""
     return encoder.clone(scan=False, remat="none") if hasattr(encoder, "scan") else encoder
-
-
-def _check_attends(observer: Observer) -> None:
-    """Refuses a model whose attention cannot be followed.
-
-    Raises:
-      InputError: it is one.
-    """
-    from vivit_jax.models import MODELS
-
-    name = observer.experiment.model["name"]
-    if not issubclass(MODELS[name], VideoTransformer):
-        raise InputError(
-            f"{observer.saved.where} holds a model of config.model.name = {name!r}, whose "
-            "attention cannot be followed down to the pixels: use --method integrated_gradients."
-        )
 
 
 def _that_fit(module: Any, params: Any, frames: int, size: int) -> int:

@@ -9,11 +9,11 @@ from vivit_jax.observer import Observer
 from vivit_jax.page.runs import Run
 from vivit_jax.page.videos import Clips
 
-METHOD = "gradient_attention"  # for the class that the model says
-
 
 def attend(run: Run, seen: Clips, large: Clips) -> Clips:
-    """Returns clips under the heat of where the model looked.
+    """Returns clips under the heat of where the model looked, for the class that it says.
+
+    By its attention, or by integrated gradients where that cannot be followed down to the pixels.
 
     Args:
       run: whose model, as it was at its newest evaluation.
@@ -21,12 +21,16 @@ def attend(run: Run, seen: Clips, large: Clips) -> Clips:
       large: the same moments and parts of the picture, to be drawn on.
 
     Raises:
-      InputError: that step is not kept, or its model has no attention that can be followed.
+      InputError: that step is not kept.
     """
     step = run.last["step"]
     saved = run.workdir / FOLDER / str(step)
     if not saved.is_dir():
-        raise InputError(f"step {step}, which was judged, is no longer kept.")
-    found = attribution.attribute(Observer(str(saved)), METHOD)(seen[:, None])
+        where = "is no longer kept" if step else "is what config.init_from gave, and not kept here"
+        raise InputError(f"step {step}, which was judged, {where}.")
+    observer = Observer(str(saved))
+    followed = attribution.attends(observer)
+    method = "gradient_attention" if followed else "integrated_gradients"
+    found = attribution.attribute(observer, method)(seen[:, None])
     shares = attribution.shares(found.tubelets)
     return np.stack([overlay.heated(*pair) for pair in zip(large, shares, strict=True)])
