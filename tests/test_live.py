@@ -28,8 +28,8 @@ from vivit_jax.data.clips import Moments
 from vivit_jax.data.decode import read_views
 from vivit_jax.data.geometry import Geometry
 from vivit_jax.data.live import Stream, check
-from vivit_jax.data.pacing import Pace, Picker
 from vivit_jax.data.live_source import HEAD, Head, Kind, Settings, opened
+from vivit_jax.data.pacing import Pace, Picker
 from vivit_jax.errors import InputError
 from vivit_jax.watching import Watcher
 
