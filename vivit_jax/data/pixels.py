@@ -150,9 +150,11 @@ class InGraph:
     def in_graph(self, parts: Parts, valid: Any) -> Any:
         """Returns the pixels, decoded."""
         tf = host_tensorflow()
+        tensors: Any = map(tf.convert_to_tensor, parts)  # arrays, where there is no graph
+        wanted = Wanted(*tensors)
         return tf.cond(
             valid,
-            lambda: jpeg_clips.decode(Wanted(*map(tf.convert_to_tensor, parts)), self._shape),
+            lambda: jpeg_clips.decode(wanted, self._shape),
             lambda: tf.zeros(self._shape, tf.uint8),
         )
 
