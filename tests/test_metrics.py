@@ -21,6 +21,7 @@ from vivit_jax.metrics import (
     as_line,
     drop_after,
     duration,
+    held_out,
     read_lines,
 )
 
@@ -193,3 +194,10 @@ def test_without_tensorboard_the_run_goes_on_with_one_warning(tmp_path, caplog, 
         writer.write_pictures(2, "eval", [])
     assert [line["step"] for line in read_lines(tmp_path / METRICS)] == [1, 2]
     assert sum("TensorBoard" in message for message in caplog.messages) == 1
+
+
+def test_results_on_training_videos_count_where_there_are_no_others():
+    old, new, trained = ({"step": 1}, {"step": 2, "split": "eval"}, {"step": 2, "split": "train"})
+    assert held_out([old, new, trained]) == [old, new]
+    assert held_out([trained]) == [trained]
+    assert held_out([]) == []

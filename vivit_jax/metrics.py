@@ -23,6 +23,7 @@ from vivit_jax.host_tensorflow import host_tensorflow
 log = logging.getLogger(__name__)
 METRICS, RESULTS, SKIPPED = "metrics.jsonl", "results.jsonl", "skipped_updates.jsonl"
 ROLLBACKS = "rollbacks.jsonl"
+HELD_OUT = "eval"  # a split
 
 
 def read_lines(file: pathlib.Path) -> list[dict[str, Any]]:
@@ -34,6 +35,16 @@ def read_lines(file: pathlib.Path) -> list[dict[str, Any]]:
         except ValueError:
             log.warning("%s: left out a line that is not whole: %.60r", file, line)
     return records
+
+
+def split_of(result: Mapping[str, Any]) -> str:
+    """Returns of which videos a result is: HELD_OUT, as of older ones; "train"."""
+    return str(result.get("split", HELD_OUT))
+
+
+def held_out(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the results of held-out videos; where there are none, those of training videos."""
+    return [result for result in results if split_of(result) == HELD_OUT] or results
 
 
 def drop_after(file: pathlib.Path, step: int) -> None:
@@ -139,7 +150,7 @@ class Writer:
         if not self._active:
             return
         self._files.setdefault(name, Lines(self._workdir / name)).add(record)
-        group = "train" if name == METRICS else record.get("split", "eval")
+        group = "train" if name == METRICS else split_of(record)
         numbers = {
             f"{group}/{key}": value
             for key, value in record.items()

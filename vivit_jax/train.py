@@ -46,7 +46,7 @@ from vivit_jax.errors import InputError
 from vivit_jax.feed import Feed, feed
 from vivit_jax.judging import Results, evaluate, judge_at, judged_params, results_at_the_end
 from vivit_jax.loop import loop
-from vivit_jax.metrics import METRICS, RESULTS, Writer, losing, read_lines
+from vivit_jax.metrics import METRICS, RESULTS, Writer, held_out, losing, read_lines
 from vivit_jax.run import Run, batch_shapes, check_processes, prepare
 from vivit_jax.watchdog import Watchdog
 from vivit_jax.workdir_lock import check_writable, locked
@@ -218,7 +218,8 @@ def train_on(
             else:
                 results = results_at_the_end(run, state, start, writer)
         if first_process:
-            records = [r for name in (METRICS, RESULTS) for r in read_lines(run.workdir / name)]
+            records = read_lines(run.workdir / METRICS)
+            records += held_out(read_lines(run.workdir / RESULTS))
             with losing("curves.png"):
                 drawing.write_curves(run.workdir, records)
     times = read_lines(run.workdir / TIME) if first_process else []

@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vivit_jax.measures.bootstrap import Interval
+from vivit_jax.metrics import HELD_OUT
 from vivit_jax.page import classes, health, summary
 from vivit_jax.page.curves import charts
 from vivit_jax.page.judged import Head, Judged
-from vivit_jax.page.runs import HELD_OUT, Run, called
+from vivit_jax.page.runs import Run, called
 from vivit_jax.page.tables import Markup, beside, missing, section
 from vivit_jax.page.times import times
 from vivit_jax.page.videos import Pictures, Shown, as_uri

@@ -9,10 +9,9 @@ from typing import Any
 from vivit_jax.clock import TIME
 from vivit_jax.data.labels import read_label_maps
 from vivit_jax.errors import InputError
-from vivit_jax.metrics import METRICS, RESULTS, ROLLBACKS, SKIPPED, read_lines
+from vivit_jax.metrics import METRICS, RESULTS, ROLLBACKS, SKIPPED, held_out, read_lines, split_of
 
 Record = dict[str, Any]
-HELD_OUT = "eval"  # a split; older results have none, and are of it
 NAMES = {
     "top1": "top-1",
     "top5": "top-5",
@@ -62,8 +61,7 @@ class Run:
     @property
     def counted(self) -> list[Record]:
         """The results of held-out videos; where there are none, those of training videos."""
-        held_out = [record for record in self.results if _split(record) == HELD_OUT]
-        return held_out or self.results
+        return held_out(self.results)
 
     @property
     def last(self) -> Record:
@@ -77,7 +75,7 @@ class Run:
     @property
     def split(self) -> str:
         """Of which videos they are: HELD_OUT or "train"."""
-        return _split(self.last)
+        return split_of(self.last)
 
     @property
     def evaluation(self) -> pathlib.Path | None:
@@ -136,11 +134,6 @@ def lines(file: pathlib.Path, problems: list[str], key: str = "step") -> list[Re
     if len(good) < len(records):
         problems.append(f"{file.name} has {len(records) - len(good)} lines that are no records.")
     return good
-
-
-def _split(record: Record) -> str:
-    """Returns of which videos a result is."""
-    return str(record.get("split", HELD_OUT))
 
 
 def _read(workdir: pathlib.Path, name: str) -> Run:

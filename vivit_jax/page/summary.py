@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vivit_jax.measures.bootstrap import Interval
-from vivit_jax.page.runs import HELD_OUT, Run, called, flat
+from vivit_jax.metrics import HELD_OUT
+from vivit_jax.page.runs import Run, called, flat
 from vivit_jax.page.tables import Markup, Number, cell, missing, section, share, table
 from vivit_jax.text import escaped
 

@@ -24,8 +24,9 @@ from vivit_jax.data.pool import DecodeFailure, cores
 from vivit_jax.data.sources import Example, Listed, media_of
 from vivit_jax.errors import InputError
 from vivit_jax.film import as_mp4, side_by_side
+from vivit_jax.metrics import HELD_OUT
 from vivit_jax.page.judged import Judged
-from vivit_jax.page.runs import HELD_OUT, Run
+from vivit_jax.page.runs import Run
 from vivit_jax.terminal import in_words
 
 SIDE = 144  # pixels of a picture
