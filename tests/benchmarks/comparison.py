@@ -1,6 +1,6 @@
 """The models that came before beside ViViT, on the quickstart's videos: accuracy, size and speed.
 
-    python tests/benchmarks/comparison.py --out DIR [--steps 200] [--seeds 0,1,2]
+    python tests/benchmarks/comparison.py --out DIR [--steps 300] [--seeds 0,1,2]
         [--models NAME,...] [--videos FOLDER] [--rounds 3] [--table]
         [--config.data.image_size=32 ...]
 
@@ -10,8 +10,10 @@ on after a stop, and with more seeds. The table has those that are there. Runs d
 and the seed alone. Speeds are of one batch that lies in memory, all models in turns, and a step is
 that of training; the fastest of --rounds counts, and --rounds 0 leaves them out.
 
-Two rows are controls: the mean over frames that are seen one by one cannot know an order, and the
-order of frames is all that tells these classes apart, so such a model stays near chance, 0.125.
+Each model sees frames as they are, and again, as NAME-differences, with three channels more: each
+frame less the one before it. Of the first, two rows are controls: the mean over frames that are
+seen one by one cannot know an order, and the order of frames is all that tells these classes apart,
+so such a model stays near chance, 0.125.
 """
 
 import argparse
@@ -35,13 +37,18 @@ from vivit_jax.trees import by_path
 
 ROOT = pathlib.Path(__file__).parents[2]
 TIMES = ("transformer", "gpt2", "lstm", "gru", "mean")  # the last is the control
-MODELS = {  # the config by the name of the row
+CONFIGS = {
     "vivit": "configs/quickstart.py",
     **{
         f"{frame}-{time}": f"configs/frame_models.py:{frame},{time},quickstart"
         for time in TIMES
         for frame in ("vit", "resnet18")
     },
+}
+MODELS = {  # the config and the options by the name of the row
+    name + end: (path, options)
+    for end, options in (("", ()), ("-differences", ("--config.model.difference=appended",)))
+    for name, path in CONFIGS.items()
 }
 
 
@@ -57,9 +64,10 @@ def given_options(options: Sequence[str]) -> list[tuple[str, str, str]]:
 
 def experiment_of(name: str, arguments: argparse.Namespace) -> config.Experiment:
     """Returns the experiment of a model, with the options that all of them are given."""
-    whole = main.load(str(ROOT / MODELS[name])).to_dict()
-    for section, option, value in given_options(arguments.options):
-        whole[section][option] = type(whole[section][option])(value)
+    path, options = MODELS[name]
+    whole = main.load(str(ROOT / path)).to_dict()
+    for section, option, value in given_options([*options, *arguments.options]):
+        whole[section][option] = type(whole[section].get(option, value))(value)
     return config.parse(recipe.experiment(**whole).to_dict())
 
 
@@ -68,7 +76,8 @@ def train(name: str, seed: int, arguments: argparse.Namespace) -> None:
     workdir = folder(name, seed, arguments)
     if result(workdir, arguments) is not None:
         return
-    command = [sys.executable, "-m", "vivit_jax.main", "--config", str(ROOT / MODELS[name])]
+    path, options = MODELS[name]
+    command = [sys.executable, "-m", "vivit_jax.main", "--config", str(ROOT / path), *options]
     command += ["--workdir", str(workdir), f"--config.seed={seed}", *arguments.options]
     command += [f"--config.train.steps={arguments.steps}", "--config.data.dataset=videos"]
     command += [f"--config.data.root={arguments.videos}"]
@@ -144,7 +153,7 @@ def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", required=True, help="a folder for the runs")
     parser.add_argument("--videos", help="the quickstart's videos; made under --out otherwise")
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--rounds", type=int, default=3, help="of the speeds")
