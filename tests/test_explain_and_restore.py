@@ -211,7 +211,7 @@ def test_where_the_first_windows_cannot_be_read_the_film_is_grey_or_the_video_an
     given = ["--checkpoint", masked, spoilt, whole, "--out", tmp_path / "out", "--task", "denoise"]
     code, answers, _ = run(restore, *given, "--json")  # the video is one stretch, and lost
     assert code == 1
-    assert "a.mp4 cannot be read: corrupt" in answers[0]["error"]["message"]
+    assert "a.mp4 can be used: corrupt" in answers[0]["error"]["message"]
     assert answers[1]["windows"] == 2
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["b.restored.mp4"]
 

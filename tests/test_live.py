@@ -348,7 +348,7 @@ def test_a_stream_that_jumps_begins_anew():
 def frames_of(path, rate, monkeypatch):
     """Returns the messages of all frames of a file, which is not held back to its own rate."""
     monkeypatch.setattr(Pace, "hold", lambda *_: 0.0)
-    told = Settings(str(path), [], 4, [*rate], SMALL.size, SMALL.resize, 1, 10.0, 0)
+    told = Settings(str(path), [], 4, [*rate], SMALL.size, SMALL.resize, 1, 10.0, 0, "")
     messages = (one for one in live_source.messages(told) if one[0] == Kind.FRAME)
     for message in messages:
         head = Head(*HEAD.unpack(message[1 : 1 + HEAD.size]))
@@ -396,7 +396,7 @@ def test_what_a_stream_holds_may_take_longer_to_learn_than_it_may_be_silent(vide
 
     thread = threading.Thread(target=feed)
     thread.start()
-    told = Settings(str(pipe), [], 4, [*EACH], SMALL.size, SMALL.resize, 1, 0.3, 0)
+    told = Settings(str(pipe), [], 4, [*EACH], SMALL.size, SMALL.resize, 1, 0.3, 0, "")
     with opened(told) as (movie, played):
         assert (movie.codec.name, played) == ("h264", False)
         assert sum(packet.size > 0 for packet in movie.container.demux(movie.stream)) == 24

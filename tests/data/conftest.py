@@ -97,7 +97,9 @@ def videos(tmp_path_factory) -> dict[str, pathlib.Path]:
 def unseekable(tmp_path_factory) -> pathlib.Path:
     """Returns a video of a frame a second whose container calls every frame a keyframe."""
     folder = tmp_path_factory.mktemp("unseekable")
-    source = write_video(folder / "a.mp4", 50, codec="mpeg4", fps=1, options={"q": "2"})
+    source = write_video(
+        folder / "a.mp4", 50, codec="mpeg4", fps=1, options={"qmin": "1", "qmax": "1"}
+    )
     path = folder / "every.mp4"
     with av.open(source) as taken, av.open(path, "w") as made:
         stream = made.add_stream_from_template(taken.streams.video[0])

@@ -124,9 +124,9 @@ def multiply_accumulates_traced(jaxpr) -> int:
         elif eqn.primitive.name == "conv_general_dilated":
             kernel, outputs = eqn.invars[1].aval.shape, eqn.outvars[0].aval.shape
             total += math.prod(kernel) * math.prod(outputs[:-1])  # channels come last
-        inner = (getattr(p, "jaxpr", None) for p in eqn.params.values())
+        inner = (getattr(p, "jaxpr", p) for p in eqn.params.values())
         times = eqn.params.get("length", 1) if eqn.primitive.name == "scan" else 1
-        total += times * sum(multiply_accumulates_traced(j) for j in inner if j is not None)
+        total += times * sum(multiply_accumulates_traced(j) for j in inner if hasattr(j, "eqns"))
     return total
 
 
