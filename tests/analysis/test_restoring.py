@@ -121,6 +121,17 @@ def test_trust_is_its_own_where_the_two_differ_more():
     assert Trust().share == 0.5
 
 
+def test_of_several_checks_the_one_that_trusts_the_model_least_decides():
+    truth = RNG.random((8, 20, 96))
+    near, far = (truth + s * RNG.standard_normal(truth.shape) for s in (0.02, 0.1))
+    trust, known = Trust(3), np.ones(truth.shape[1:], bool)
+    trust.learn(near, far, truth, known, 0)
+    assert trust.share > 0.9
+    trust.learn(far, near, truth, known, 2)
+    assert trust.share < 0.1
+    assert (trust.shares(near, far, known) < 0.1).all()
+
+
 def test_shepards_weights_sum_to_one_and_prefer_what_is_near():
     there = np.ones(64, bool)
     there[21] = False

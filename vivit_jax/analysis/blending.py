@@ -24,32 +24,47 @@ Known = Bool[np.ndarray, "N p"]
 
 
 class Trust:
-    """Shares of a model in its mixture with something plain, learnt from what was checked."""
+    """Shares of a model in its mixture with something plain, learnt from what was checked.
 
-    def __init__(self):
-        """Knows nothing yet."""
-        self._along = np.zeros(len(_EDGES) + 1)  # of the truth, in the direction to the model
-        self._length = np.zeros(len(_EDGES) + 1)
-        self._count = np.zeros(len(_EDGES) + 1)
+    What one check tells is much the same in all windows, so that thousands of values are little
+    evidence of what is best elsewhere: of several, the one that trusts the model least decides.
+    """
 
-    def learn(self, model: Tokens, plain: Tokens, truth: Tokens, known: Known) -> None:
+    def __init__(self, checks: int = 1):
+        """Knows nothing yet.
+
+        Args:
+          checks: how many there are.
+        """
+        sums = np.zeros((3, checks, len(_EDGES) + 1))
+        self._along, self._length, self._count = sums  # of the truth, in the model's direction
+
+    def learn(
+        self, model: Tokens, plain: Tokens, truth: Tokens, known: Known, check: int = 0
+    ) -> None:
         """Takes in clips of which both predictions and the truth are known, at some values."""
         ranges, way = _ranges(model, plain, known), (model - plain) * known
-        np.add.at(self._along, ranges, (way * (truth - plain)).sum(axis=2))
-        np.add.at(self._length, ranges, (way**2).sum(axis=2))
-        np.add.at(self._count, ranges, known.sum(axis=1)[None])
+        np.add.at(self._along[check], ranges, (way * (truth - plain)).sum(axis=2))
+        np.add.at(self._length[check], ranges, (way**2).sum(axis=2))
+        np.add.at(self._count[check], ranges, known.sum(axis=1)[None])
 
     @property
     def share(self) -> float:
         """The model's in all: 0 to 1; 1/2 where nothing is known."""
-        length = self._length.sum()
-        return float(np.clip(self._along.sum() / length, 0, 1)) if length > 0 else 0.5
+        return float(self._by_check.min())
 
     def shares(self, model: Tokens, plain: Tokens, hidden: Known) -> Float[np.ndarray, "n N 1"]:
         """Returns the model's share at each token, by how much the two differ where hidden."""
         own = np.clip(self._along / np.maximum(self._length, 1e-12), 0, 1)
-        each = np.where(self._count >= _ENOUGH, own, self.share)
+        each = np.where(self._count >= _ENOUGH, own, self._by_check[:, None]).min(axis=0)
         return each[_ranges(model, plain, hidden)][..., None].astype(np.float32)
+
+    @property
+    def _by_check(self) -> Float[np.ndarray, " checks"]:
+        """The model's share in all by each check; one that has told nothing decides nothing."""
+        along, length = self._along.sum(axis=1), self._length.sum(axis=1)
+        unknown = 1.0 if length.any() else 0.5
+        return np.where(length > 0, np.clip(along / np.maximum(length, 1e-12), 0, 1), unknown)
 
 
 class Noisy(NamedTuple):

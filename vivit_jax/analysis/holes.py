@@ -16,7 +16,6 @@ from vivit_jax.analysis.inpainting import Inpainter
 from vivit_jax.analysis.restoring import Clips, Pixels, Restored
 from vivit_jax.errors import InputError
 
-_PLACES = 3  # elsewhere in the picture, where filling is checked
 _GREY = np.float32(0.5)  # of what is hidden
 _OUTSIDE = 1e-3  # trust in a frame that is made up from one side alone
 Frames = Bool[np.ndarray, "T H W"]
@@ -26,13 +25,15 @@ Plainly = Callable[[Pixels, Frames], Pixels]  # what becomes of clips without th
 class _Holes:
     """What filling and interpolating have in common: pixels that nobody has seen."""
 
+    checks = 1  # of what is there
+
     def __init__(self, inpainter: Inpainter):
         self._inpainter = inpainter
-        self._trust = Trust()
+        self.begin()
 
     def begin(self) -> None:
         """Forgets what was learnt of the last video."""
-        self._trust = Trust()
+        self._trust = Trust(self.checks)
 
     def told(self) -> dict[str, float]:
         """Returns the model's share."""
@@ -50,11 +51,11 @@ class _Holes:
           plainly: what becomes of clips without the model.
         """
         seen = clips.astype(np.float32) / 255
-        for checked in checks:
+        for number, checked in enumerate(checks):
             _, model = self._both(clips, seen, hidden | checked, plainly)
             plain = self._checked_plain(seen, hidden, checked, plainly)
             tokens = [self._inpainter.by_token(x) for x in (model, plain, seen)]
-            self._trust.learn(tokens[0], tokens[1], tokens[2], self._values(checked))
+            self._trust.learn(*tokens, self._values(checked), number)
         plain, model = self._both(clips, seen, hidden, plainly)
         tokens = [self._inpainter.by_token(x) for x in (model, plain)]
         shares = self._trust.shares(tokens[0], tokens[1], self._values(hidden))
@@ -86,6 +87,8 @@ class _Holes:
 class Fill(_Holes):
     """Fills a region that is the same in the whole video."""
 
+    checks = 3  # elsewhere in the picture
+
     def __init__(self, inpainter: Inpainter, region: Bool[np.ndarray, "H W"]):
         """Prepares.
 
@@ -106,7 +109,7 @@ class Fill(_Holes):
             )
         inpainter.check(np.tile(cells.ravel(), t), "fill")
         self._region = np.broadcast_to(region, (t * f, *region.shape))
-        places = moved(region, (r, c), _PLACES)
+        places = moved(region, (r, c), self.checks)
         self._checked = [np.broadcast_to(place, self._region.shape) for place in places]
 
     def restore(self, clips: Clips, starts: Sequence[int]) -> Restored:
