@@ -16,7 +16,7 @@ from tiny import experiment, noise_video
 
 from vivit_jax import features, predict, terminal, train, trained
 from vivit_jax.data.decode import read_views
-from vivit_jax.data.pipeline import eval_views
+from vivit_jax.data.views import eval_views
 
 ROOT = pathlib.Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "vivit_jax.features"]

@@ -15,6 +15,7 @@ FLOORS = (  # each part imports its own floor and those below
     | {"agreement", "processes", "host_tensorflow", "digest", "manifest", "retention"},
     {"data", "models", "measures", "optim", "freeze", "fitting", "drawing", "film", "feed"}
     | {"terminal", "clock", "profiler", "compile_cache", "checkpoint", "verify", "workdir_lock"}
+    | {"fitting_rules", "orbax_manager"}
     | {"watching", "spikes", "sanity", "stopping", "watchdog"},
     {"objectives"},
     {"train_step", "recipe"},

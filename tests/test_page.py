@@ -20,9 +20,9 @@ import vivit_jax.page
 from vivit_jax import config, drawing, metrics, recipe, report, train
 from vivit_jax.data import catalog
 from vivit_jax.data.container import DecodeError
+from vivit_jax.data.examples import Example, Listed, Sources
 from vivit_jax.data.frames import Frames
 from vivit_jax.data.labels import keep_label_maps
-from vivit_jax.data.sources import Example, Listed, Sources
 from vivit_jax.page import attention, curves, health, summary, videos
 from vivit_jax.page.judged import read_judged
 from vivit_jax.page.runs import read_runs

@@ -11,7 +11,7 @@ import tiny
 from vivit_jax import run, sharding
 from vivit_jax.benchmarks import steps
 from vivit_jax.compiling import compiler_options, step_function
-from vivit_jax.data.sources import Example, Listed, Sources
+from vivit_jax.data.examples import Example, Listed, Sources
 
 SPACE = {"attention": "factorised_encoder", "temporal_depth": 2, "depth": 2}
 PIXELS = {

@@ -10,11 +10,9 @@ process died has another name, and is cleared away at the next start.
 """
 
 import argparse
-import asyncio
 import contextlib
 import itertools
 import logging
-import os
 import pathlib
 import shutil
 import sys
@@ -26,12 +24,11 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
-from orbax.checkpoint.path import atomicity
 
 from vivit_jax import manifest, processes
 from vivit_jax.digest import digests
 from vivit_jax.errors import Damaged, InputError, NotFinite, NotSaved, listed, some
+from vivit_jax.orbax_manager import open_manager
 from vivit_jax.retention import NewestAndBest
 from vivit_jax.terminal import run
 
@@ -42,30 +39,6 @@ _NAMED = 5  # arrays that a message about damage names
 _CAUSE = 500  # characters of what a part below says, in a message
 _LATE = 60.0  # seconds for which a network disk may show a folder that was moved
 _talks = itertools.count()  # names of what processes tell each other
-
-
-class _OnDisk(atomicity.AtomicRenameTemporaryPath):
-    """How Orbax ends a save: here, all of it is on the disk before older steps are deleted.
-
-    Orbax flushes arrays, but not the text beside them, without which a power cut leaves nothing.
-    """
-
-    async def finalize(self) -> None:
-        """Gives the folder its name, and returns when that and all in it is on the disk."""
-        await super().finalize()
-        folder = pathlib.Path(self.get_final())
-        if folder.name.isdigit():  # a step, and not an item of one, which goes with it
-            await asyncio.to_thread(_flush, folder, *folder.rglob("*"), folder.parent)
-
-
-def _flush(*paths: pathlib.Path) -> None:
-    """Returns when files and folders are on the disk."""
-    for path in paths:
-        place = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(place)
-        finally:
-            os.close(place)
 
 
 def _cause(error: Exception | str) -> str:
@@ -120,24 +93,7 @@ class Checkpoints:
 
     def _open(self) -> ocp.CheckpointManager:
         """Returns Orbax's manager of the steps that there are now."""
-
-        def manager(light: bool) -> ocp.CheckpointManager:
-            options = ocp.CheckpointManagerOptions(
-                preservation_policy=self._kept,
-                cleanup_tmp_directories=not self._read_only,
-                create=not self._read_only,
-                # Which steps are saved is the loop's to say.
-                save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
-                lightweight_initialize=light,
-                temporary_path_class=_OnDisk,
-            )
-            handler = ocp.PyTreeCheckpointHandler()
-            return ocp.CheckpointManager(self.folder, options=options, item_handlers=handler)
-
-        try:
-            return manager(light=False)
-        except (ValueError, TypeError, KeyError, AttributeError):  # of a step that is damaged
-            return manager(light=True)  # looks into none, so it knows no times
+        return open_manager(self.folder, self._kept, self._read_only)
 
     def steps(self) -> list[int]:
         """Returns the steps that are on disk, whole or not."""

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from vivit_jax import config, recipe, sharding
-from vivit_jax.data.pipeline import eval_views, train_views
+from vivit_jax.data.views import eval_views, train_views
 from vivit_jax.errors import InputError
 
 _HOW = ("attention_kernel", "remat", "scan")  # how a model is computed, and not which it is

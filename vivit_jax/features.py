@@ -31,9 +31,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from vivit_jax import agreement, processes
+from vivit_jax.data.examples import Example, Listed, Stored
 from vivit_jax.data.folders import refuse_none, videos_below
 from vivit_jax.data.lists import read_list
-from vivit_jax.data.sources import Example, Listed, Stored
 from vivit_jax.errors import InputError
 from vivit_jax.files import replacing, write_csv
 from vivit_jax.metrics import Progress

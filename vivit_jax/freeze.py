@@ -1,7 +1,7 @@
 """Which parameters stay as they are, by patterns of their paths.
 
-A pattern is a regular expression of a whole path, as in fitting.py: "encoder/space/.*". One after
-"!" takes back what those before it froze, so the last that matches a path decides:
+A pattern is a regular expression of a whole path, as in fitting_rules.py: "encoder/space/.*". One
+after "!" takes back what those before it froze, so the last that matches a path decides:
 
     ("encoder/.*", "!encoder/time/.*")     all of the encoder but its stack over time
     ("space",)                             a row of NAMED

@@ -193,7 +193,7 @@ def load(source: str | pathlib.Path) -> tuple[Judge, Views, tuple[tuple[str, ...
 
 def views_of(observer: "Observer") -> Views:
     """Returns what a video is judged by in evaluation."""
-    from vivit_jax.data.pipeline import eval_views
+    from vivit_jax.data.views import eval_views
 
     options = observer.experiment.eval
     return eval_views(observer.experiment.data, options.clips, options.crops, options.resize)

@@ -18,7 +18,7 @@ import jax
 from vivit_jax import agreement, finite, processes, sanity, sharding, spikes
 from vivit_jax.checkpoint import Checkpoints
 from vivit_jax.clock import Clock
-from vivit_jax.data.sources import Source
+from vivit_jax.data.examples import Source
 from vivit_jax.errors import Damaged, InputError, NotFinite
 from vivit_jax.metrics import ROLLBACKS
 from vivit_jax.run import Run

@@ -25,7 +25,7 @@ from vivit_jax import (
     transfer,
 )
 from vivit_jax.data.catalog import find_dataset, settle
-from vivit_jax.data.sources import Sources, fingerprint
+from vivit_jax.data.examples import Sources, fingerprint
 from vivit_jax.errors import InputError
 from vivit_jax.evals import EVALUATORS, USUAL
 from vivit_jax.evals.base import Evaluator

@@ -41,7 +41,8 @@ from vivit_jax.clock import TIME, Clock, add_up, table
 from vivit_jax.compiling import beside, compile_step
 from vivit_jax.data.catalog import settle
 from vivit_jax.data.labels import keep_label_maps
-from vivit_jax.data.pipeline import Orders, train_batches
+from vivit_jax.data.order import Orders
+from vivit_jax.data.pipeline import train_batches
 from vivit_jax.errors import InputError
 from vivit_jax.feed import Feed, feed
 from vivit_jax.judging import Results, evaluate, judge_at, judged_params, results_at_the_end

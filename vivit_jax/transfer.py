@@ -19,7 +19,8 @@ from jax.tree_util import tree_map_with_path
 
 from vivit_jax import pretrained, recipe, trained
 from vivit_jax.errors import InputError
-from vivit_jax.fitting import Source, differences, fit, has
+from vivit_jax.fitting import Source, differences, fit
+from vivit_jax.fitting_rules import has
 from vivit_jax.models.positions import Axes
 from vivit_jax.trees import by_path, path_of
 

@@ -24,7 +24,7 @@ from vivit_jax.analysis.inpainting import Inpainter
 from vivit_jax.analysis.restored_film import ROWS, Restorer
 from vivit_jax.analysis.restoring import Denoise, Task
 from vivit_jax.data.decode import read_views
-from vivit_jax.data.pipeline import eval_views
+from vivit_jax.data.views import eval_views
 from vivit_jax.observer import Observer
 from vivit_jax.restore import pixels_of
 from vivit_jax.watching import Watcher

@@ -19,8 +19,9 @@ from planted import FAULTS, LEAKS, encode, scene
 
 from vivit_jax import config
 from vivit_jax.data.check import check, main
+from vivit_jax.data.examples import Example, Listed, Sources, fingerprint
 from vivit_jax.data.findings import CAUSES, choose_bad
-from vivit_jax.data.sources import Example, Listed, Sources, fingerprint, open_sources
+from vivit_jax.data.sources import open_sources
 from vivit_jax.data.synthetic import SPLITS, encode_all
 from vivit_jax.errors import InputError
 

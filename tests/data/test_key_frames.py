@@ -11,10 +11,10 @@ from vivit_jax.data.changes import movement
 from vivit_jax.data.clips import Movement, Sampling, clip_times
 from vivit_jax.data.container import open_movie
 from vivit_jax.data.decode import read_views
+from vivit_jax.data.examples import Example, Listed
 from vivit_jax.data.geometry import Geometry
 from vivit_jax.data.pipeline import eval_batches, train_batches
 from vivit_jax.data.pixels import open_pixels
-from vivit_jax.data.sources import Example, Listed
 from vivit_jax.errors import InputError
 
 FPS, FRAMES = 10, 60

@@ -12,8 +12,9 @@ import pytest
 from conftest import write_video
 
 from vivit_jax import config
-from vivit_jax.data.pipeline import epoch_order, eval_batches, order_within, train_batches
-from vivit_jax.data.sources import Example, Listed
+from vivit_jax.data.examples import Example, Listed
+from vivit_jax.data.order import epoch_order
+from vivit_jax.data.pipeline import eval_batches, train_batches
 from vivit_jax.errors import InputError
 
 VIDEOS = 10
@@ -106,30 +107,6 @@ def test_workers_change_nothing(source, straight):
 
 def test_starting_at_a_step_continues_the_straight_run(source, straight):
     assert_equal(take(source, 3, start_step=3), straight[3:])
-
-
-def test_an_order_is_one_of_many_and_the_first_is_as_it_always_was():
-    first = np.random.default_rng([5, 3]).permutation(VIDEOS)
-    np.testing.assert_array_equal(epoch_order(5, 3, VIDEOS), first)
-    np.testing.assert_array_equal(epoch_order(5, 3, VIDEOS, order=0), first)
-    orders = {tuple(epoch_order(5, 3, VIDEOS, order)) for order in range(10)}
-    assert len(orders) == 10
-    assert {tuple(sorted(order)) for order in orders} == {tuple(range(VIDEOS))}
-
-
-@pytest.mark.parametrize("orders", [(), ((25, 1),), ((12, 1), (25, 2), (27, 4)), ((20, 3),)])
-def test_every_epoch_has_every_video_once_whatever_order_begins_in_it(orders):
-    begin, size = 20, VIDEOS
-    found = order_within(5, 2, size, orders)
-    assert sorted(found) == list(range(size))
-    within = [(first - begin, order) for first, order in orders if first > begin]
-    before = [order for first, order in orders if first <= begin]
-    place = 0
-    for until, order in [*within, (size, None)]:
-        expected = epoch_order(5, 2, size, before[-1] if before else 0)
-        rest = expected[~np.isin(expected, found[:place])]
-        np.testing.assert_array_equal(found[place:until], rest[: until - place])
-        place, before = until, [order]
 
 
 def test_an_order_is_another_from_its_step_on_and_known_after_a_stop(source, straight):
@@ -319,7 +296,7 @@ def test_an_error_inside_ends_the_process_promptly(error, source):
         "import sys, time\n"
         "from vivit_jax import config\n"
         "from vivit_jax.data.pipeline import train_batches\n"
-        "from vivit_jax.data.sources import Example, Listed\n"
+        "from vivit_jax.data.examples import Example, Listed\n"
         "videos = Listed([Example(path, path, 0) for path in sys.argv[1:]])\n"
         "data = config.Data(batch_size=2, frames=16, stride=1, image_size=224, workers=2)\n"
         "with train_batches(videos, data, seed=0) as batches:\n"

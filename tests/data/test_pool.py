@@ -15,10 +15,10 @@ from vivit_jax.data import container
 from vivit_jax.data.clips import Sampling
 from vivit_jax.data.decode import read_views
 from vivit_jax.data.examine import examine
+from vivit_jax.data.examples import Example
 from vivit_jax.data.geometry import Geometry
 from vivit_jax.data.pixels import InProcesses
 from vivit_jax.data.pool import DecodeFailure, DecodePool
-from vivit_jax.data.sources import Example
 from vivit_jax.data.worker import Task
 
 BYTES = 4 * 16 * 16 * 3

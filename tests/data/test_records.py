@@ -16,12 +16,12 @@ from vivit_jax.data.catalog import open_dataset
 from vivit_jax.data.clips import Sampling
 from vivit_jax.data.decode import read_views
 from vivit_jax.data.encoding import encode
+from vivit_jax.data.examples import fingerprint
 from vivit_jax.data.frames import Frames, Wanted, choose, size_of
 from vivit_jax.data.geometry import Geometry
 from vivit_jax.data.pipeline import eval_batches, train_batches
 from vivit_jax.data.record_format import NANO, Form
 from vivit_jax.data.records import Record
-from vivit_jax.data.sources import fingerprint
 from vivit_jax.errors import InputError
 from vivit_jax.host_tensorflow import host_tensorflow
 

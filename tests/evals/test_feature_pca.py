@@ -11,7 +11,7 @@ from test_film import read
 from tiny import SIZE, experiment, noise_video
 
 from vivit_jax import metrics, recipe, sharding, train
-from vivit_jax.data.sources import Example, Listed, Sources
+from vivit_jax.data.examples import Example, Listed, Sources
 from vivit_jax.errors import InputError
 from vivit_jax.evals.feature_pca import FeaturePCA, over_pixels, principal_components, to_colours
 from vivit_jax.run import prepare

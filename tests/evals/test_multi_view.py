@@ -14,8 +14,9 @@ from tiny import SIZE, experiment, noise_video
 
 from vivit_jax import config, recipe, sharding
 from vivit_jax.data.decode import read_views
-from vivit_jax.data.pipeline import eval_batches, eval_views
-from vivit_jax.data.sources import Example, Listed, Sources
+from vivit_jax.data.examples import Example, Listed, Sources
+from vivit_jax.data.pipeline import eval_batches
+from vivit_jax.data.views import eval_views
 from vivit_jax.errors import InputError
 from vivit_jax.evals.multi_view import Judged, MultiView
 from vivit_jax.measures import calibration

@@ -12,8 +12,8 @@ from tiny import SIZE, experiment, noise_video
 
 from vivit_jax import config, metrics, recipe, sharding, train
 from vivit_jax.data.decode import read_views
-from vivit_jax.data.pipeline import eval_views
-from vivit_jax.data.sources import Example, Listed, Sources
+from vivit_jax.data.examples import Example, Listed, Sources
+from vivit_jax.data.views import eval_views
 from vivit_jax.errors import InputError
 from vivit_jax.evals.reconstruction import Reconstruction, draw_each, draw_panels
 from vivit_jax.models.layers import take

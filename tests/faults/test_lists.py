@@ -11,7 +11,8 @@ from faults.canary import SECRETS, told
 from tiny import noise_video
 
 from vivit_jax import config
-from vivit_jax.data.sources import Sources, open_sources
+from vivit_jax.data.examples import Sources
+from vivit_jax.data.sources import open_sources
 from vivit_jax.errors import InputError
 
 pytestmark = pytest.mark.fault

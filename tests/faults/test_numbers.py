@@ -18,7 +18,7 @@ from faults import runs
 
 from vivit_jax import metrics
 from vivit_jax.checkpoint import Checkpoints
-from vivit_jax.data.pipeline import epoch_order, order_within
+from vivit_jax.data.order import epoch_order, order_within
 
 pytestmark = pytest.mark.fault
 SPOILT = pathlib.Path(__file__).with_name("spoilt.py")

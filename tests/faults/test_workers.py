@@ -15,8 +15,8 @@ from faults import runs
 from faults.good import good_videos
 
 from vivit_jax import config
+from vivit_jax.data.examples import Example, Listed
 from vivit_jax.data.pipeline import train_batches
-from vivit_jax.data.sources import Example, Listed
 from vivit_jax.errors import InputError
 
 pytestmark = pytest.mark.fault

@@ -54,8 +54,8 @@ class _Holes:
         for number, checked in enumerate(checks):
             _, model = self._both(clips, seen, hidden | checked, plainly)
             plain = self._checked_plain(seen, hidden, checked, plainly)
-            tokens = [self._inpainter.by_token(x) for x in (model, plain, seen)]
-            self._trust.learn(*tokens, self._values(checked), number)
+            model, plain, truth = map(self._inpainter.by_token, (model, plain, seen))
+            self._trust.learn(model, plain, truth, self._values(checked), number)
         plain, model = self._both(clips, seen, hidden, plainly)
         tokens = [self._inpainter.by_token(x) for x in (model, plain)]
         shares = self._trust.shares(tokens[0], tokens[1], self._values(hidden))

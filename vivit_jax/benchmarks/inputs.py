@@ -17,9 +17,10 @@ from vivit_jax.benchmarks.readers import LOADERS, READERS, Ask, look_at, missing
 from vivit_jax.benchmarks.rounds import Measured, Row
 from vivit_jax.benchmarks.stored import built
 from vivit_jax.data.decode import DecodeError, read_views
+from vivit_jax.data.examples import Example, Listed, Source
 from vivit_jax.data.folders import refuse_none, videos_below
-from vivit_jax.data.pipeline import train_batches, train_views
-from vivit_jax.data.sources import Example, Listed, Source
+from vivit_jax.data.pipeline import train_batches
+from vivit_jax.data.views import train_views
 from vivit_jax.errors import InputError
 
 log = logging.getLogger(__name__)

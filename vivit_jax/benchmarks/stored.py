@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from vivit_jax import config
 from vivit_jax.data import build, record_shards
 from vivit_jax.data.catalog import open_dataset
+from vivit_jax.data.examples import Source
 from vivit_jax.data.pool import cores
-from vivit_jax.data.sources import Source
 
 FORMS = {
     "records, JPEG": (),

@@ -23,10 +23,10 @@ from typing import Any
 from vivit_jax import config, terminal
 from vivit_jax.data import record_plan, record_shards
 from vivit_jax.data.catalog import CATALOG, find_dataset, open_dataset, settle
+from vivit_jax.data.examples import Source
 from vivit_jax.data.pool import cores
 from vivit_jax.data.record_format import ABOUT, TRAIN, VALIDATION, Form
 from vivit_jax.data.record_plan import Plan
-from vivit_jax.data.sources import Source
 from vivit_jax.errors import InputError
 
 log = logging.getLogger("vivit_jax.data.build")  # also where it is run as a command

@@ -5,10 +5,11 @@ import pathlib
 from collections.abc import Callable
 
 from vivit_jax import config
+from vivit_jax.data.examples import Sources
 from vivit_jax.data.known import KNOWN
 from vivit_jax.data.known.kind import Known
 from vivit_jax.data.known.opening import open_known
-from vivit_jax.data.sources import Sources, check_options, open_sources
+from vivit_jax.data.sources import check_options, open_sources
 from vivit_jax.errors import InputError
 
 

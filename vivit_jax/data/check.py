@@ -42,11 +42,12 @@ from vivit_jax.data.diagnosis import (
     summarise,
     tabulate,
 )
+from vivit_jax.data.examples import Source, Sources
 from vivit_jax.data.findings import CAUSES, choose_bad
 from vivit_jax.data.health_page import Health, Row, render
 from vivit_jax.data.lists import VIDEO_EXTENSIONS
 from vivit_jax.data.pool import DecodePool, cores
-from vivit_jax.data.sources import Source, Sources, open_sources
+from vivit_jax.data.sources import open_sources
 from vivit_jax.data.strips import strip
 from vivit_jax.data.survey import Survey, readable
 from vivit_jax.errors import InputError

@@ -1,12 +1,11 @@
 """Batches of decoded clips for this process: tf.data around the decoding processes.
 
 Everything about a clip is a pure function of (seed, position): position p is place p % n of epoch p
-// n, whose order is a permutation drawn from (seed, epoch), and what is drawn for the clip comes
-from (seed, epoch, place). A run that went back (see sanity.py) has another order from there on:
-what is left of that epoch is the same videos. So there is no shuffle buffer and no state to save,
-and neither workers nor processes change what is seen. Step s is positions s * batch_size and up,
-the rows of its batch; a process gives those rows that its devices hold. Where several processes
-hold a row, each of them reads the video, and one of them counts it.
+// n, in the order of order.py, and what is drawn for the clip comes from (seed, epoch, place). So
+there is no shuffle buffer and no state to save, and neither workers nor processes change what is
+seen. Step s is positions s * batch_size and up, the rows of its batch; a process gives those rows
+that its devices hold. Where several processes hold a row, each of them reads the video, and one of
+them counts it.
 
 With repeated augmentation (Hoffer et al. 2020) a position gives several clips: the same frames,
 decoded once, in boxes of their own. They stand side by side in the batch, so where mixing pairs
@@ -19,7 +18,6 @@ the decoding and destroy the iterator whatever happens inside.
 """
 
 import contextlib
-import functools
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
@@ -28,11 +26,13 @@ from einops import rearrange
 
 from vivit_jax import config
 from vivit_jax.data.bad_videos import BadVideos
-from vivit_jax.data.clips import TRAINING_KINDS, Sampling
+from vivit_jax.data.clips import Sampling
+from vivit_jax.data.examples import Source, media_of
 from vivit_jax.data.geometry import Geometry
+from vivit_jax.data.order import Orders, order_within
 from vivit_jax.data.pixels import Pixels, open_pixels
 from vivit_jax.data.pool import DecodeFailure, Reading
-from vivit_jax.data.sources import Source, media_of
+from vivit_jax.data.views import eval_views, train_views
 from vivit_jax.errors import InputError
 from vivit_jax.host_tensorflow import host_tensorflow
 
@@ -43,89 +43,6 @@ _ENDLESS = 2**40  # steps
 
 Batch = dict[str, np.ndarray]
 Rows = Sequence[int] | np.ndarray  # of a batch, by their numbers in it
-Orders = tuple[tuple[int, int], ...]  # from which step or position on, and which order of examples
-
-
-@functools.lru_cache(maxsize=2)
-def epoch_order(seed: int, epoch: int, size: int, order: int = 0) -> np.ndarray:
-    """Returns the order of an epoch's examples: a permutation of range(size).
-
-    Args:
-      seed: of the run.
-      epoch: from 0.
-      size: examples that there are.
-      order: which of the orders of this seed.
-    """
-    return np.random.default_rng([seed, epoch, *[order] * (order > 0)]).permutation(size)
-
-
-@functools.lru_cache(maxsize=2)
-def order_within(seed: int, epoch: int, size: int, orders: Orders) -> np.ndarray:
-    """Returns the order of an epoch in which, or before which, it may have changed.
-
-    What a new order begins within has every example once all the same.
-
-    Args:
-      seed: of the run.
-      epoch: from 0.
-      size: examples that there are.
-      orders: positions, rising, and the order from each on; 0 before the first.
-    """
-    begin = epoch * size
-    before = [order for first, order in orders if first <= begin]
-    found = epoch_order(seed, epoch, size, before[-1] if before else 0)
-    for first, order in orders:
-        if begin < first < begin + size:
-            done, new = found[: first - begin], epoch_order(seed, epoch, size, order)
-            found = np.concatenate([done, new[~np.isin(new, done)]])
-    return found
-
-
-def train_views(data: config.Data) -> tuple[Sampling, Geometry]:
-    """Returns which moments and which part of the picture a training clip is."""
-    if data.sampling not in TRAINING_KINDS:
-        raise InputError(
-            f"data.sampling is {data.sampling!r}; expected one of {', '.join(TRAINING_KINDS)}."
-        )
-    return _sampling(data, data.sampling, 1), Geometry(
-        size=data.image_size,
-        crop=data.crop,
-        copies=data.repeats,
-        area=data.crop_area,
-        aspect=data.crop_aspect,
-        resize=data.resize,
-        jitter=data.scale_jitter,
-    )
-
-
-def eval_views(
-    data: config.Data, clips: int, crops: int, resize: int = 0
-) -> tuple[Sampling, Geometry]:
-    """Returns which moments and which parts of the picture a video is judged by.
-
-    Args:
-      data: how clips are made.
-      clips: clips of a video.
-      crops: crops of a clip: 1 or 3.
-      resize: short side before the crop, pixels; 0 means data.image_size.
-    """
-    over_all = {"segments": "segment_views", "key_frames": "key_frames"}
-    kind = over_all.get(data.sampling, "views")
-    geometry = Geometry(size=data.image_size, resize=resize, test_crops=crops)
-    return _sampling(data, kind, clips), geometry
-
-
-def _sampling(data: config.Data, kind: str, clips: int) -> Sampling:
-    """Returns what training and judging choose moments by alike."""
-    return Sampling(
-        frames=data.frames,
-        stride=data.stride,
-        fps=data.fps,
-        kind=kind,
-        views=clips,
-        short_videos=data.short_videos,
-        frame_order=data.frame_order,
-    )
 
 
 @contextlib.contextmanager

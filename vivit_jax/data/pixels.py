@@ -17,10 +17,10 @@ from vivit_jax import config
 from vivit_jax.data import jpeg_clips
 from vivit_jax.data.clips import Sampling
 from vivit_jax.data.container import DecodeError
+from vivit_jax.data.examples import Example, content_of
 from vivit_jax.data.frames import Frames, Wanted, choose
 from vivit_jax.data.geometry import Geometry
 from vivit_jax.data.pool import DecodeFailure, DecodePool, Reading, cores
-from vivit_jax.data.sources import Example, content_of
 from vivit_jax.data.worker import Task
 from vivit_jax.errors import InputError
 from vivit_jax.host_tensorflow import host_tensorflow

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vivit_jax.data import record_format, record_plan, record_shards
+from vivit_jax.data.examples import Example
 from vivit_jax.data.pool import DecodePool, cores
 from vivit_jax.data.record_format import Form
 from vivit_jax.data.record_plan import Plan
-from vivit_jax.data.sources import Example
 from vivit_jax.errors import InputError
 
 log = logging.getLogger(__name__)

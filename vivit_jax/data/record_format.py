@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from vivit_jax.data.sources import Example, Source
+from vivit_jax.data.examples import Example, Source
 from vivit_jax.errors import InputError
 
 VERSION = 1  # of this format

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from vivit_jax.data import record_format
+from vivit_jax.data.examples import Source, fingerprint
 from vivit_jax.data.record_format import ABOUT, Form
-from vivit_jax.data.sources import Source, fingerprint
 from vivit_jax.errors import InputError
 
 BAD = "bad_videos.jsonl"

@@ -20,10 +20,10 @@ import numpy as np
 
 from vivit_jax.data import record_format, record_table, records
 from vivit_jax.data.encoding import encode
+from vivit_jax.data.examples import Example
 from vivit_jax.data.pool import DecodeFailure, DecodePool
 from vivit_jax.data.record_format import Form
 from vivit_jax.data.record_plan import Plan, Shard, alone, begin, finish, sync
-from vivit_jax.data.sources import Example
 from vivit_jax.metrics import Progress
 
 log = logging.getLogger(__name__)

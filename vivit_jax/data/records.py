@@ -20,11 +20,12 @@ import numpy as np
 from vivit_jax import config
 from vivit_jax.data import record_format
 from vivit_jax.data.container import DecodeError
+from vivit_jax.data.examples import Example, Sources
 from vivit_jax.data.frames import Frames
 from vivit_jax.data.lists import SHOWN, read_label_map
 from vivit_jax.data.record_format import ABOUT, NANO, TRAIN, VALIDATION
 from vivit_jax.data.record_table import NUMBERS, Table
-from vivit_jax.data.sources import Example, Sources, selected
+from vivit_jax.data.splits import selected
 from vivit_jax.errors import InputError
 from vivit_jax.host_tensorflow import host_tensorflow
 

@@ -27,16 +27,12 @@ import numpy as np
 
 from vivit_jax import config
 from vivit_jax.data.container import DecodeError
+from vivit_jax.data.examples import Example, Sources
 from vivit_jax.data.frames import Frames
 from vivit_jax.data.labels import index_labels
 from vivit_jax.data.lists import refuse
-from vivit_jax.data.sources import (
-    EVAL_FOLDERS,
-    Example,
-    Sources,
-    selected,
-    split_by_hash,
-)
+from vivit_jax.data.sources import EVAL_FOLDERS
+from vivit_jax.data.splits import selected, split_by_hash
 from vivit_jax.errors import InputError
 from vivit_jax.host_tensorflow import host_tensorflow
 from vivit_jax.metrics import Progress

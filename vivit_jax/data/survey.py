@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from vivit_jax.data import examine
 from vivit_jax.data.container import DecodeError
 from vivit_jax.data.examine import Facts
+from vivit_jax.data.examples import Example, Source, content_of
 from vivit_jax.data.pool import DecodeFailure, DecodePool
-from vivit_jax.data.sources import Example, Source, content_of
 from vivit_jax.files import replacing, stamp
 from vivit_jax.metrics import Progress, append, read_lines
 

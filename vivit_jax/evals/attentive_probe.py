@@ -25,7 +25,7 @@ from einops import rearrange
 from jaxtyping import Array, Float
 
 from vivit_jax import config, sharding
-from vivit_jax.data.sources import Picked, Source, Sources
+from vivit_jax.data.examples import Picked, Source, Sources
 from vivit_jax.evals.base import Evaluator, account_for_lost
 from vivit_jax.evals.frozen import FrozenEncoder, check, first_head
 from vivit_jax.evals.probe_grid import ProbeGrid, Probes, kept_for_choosing, results_of

@@ -18,7 +18,7 @@ import flax.linen as nn
 import jax
 
 from vivit_jax import config, sharding
-from vivit_jax.data.sources import Sources
+from vivit_jax.data.examples import Sources
 from vivit_jax.errors import InputError
 
 log = logging.getLogger(__name__)

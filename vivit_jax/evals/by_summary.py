@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from vivit_jax import config
-from vivit_jax.data.sources import Sources
+from vivit_jax.data.examples import Sources
 from vivit_jax.evals import knn, linear_probe, retrieval
 from vivit_jax.evals.base import Evaluator, account_for_lost, videos_at_once
 from vivit_jax.evals.frozen import Encoded, FrozenEncoder, check

@@ -16,7 +16,7 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 
 from vivit_jax import config, film, sharding
-from vivit_jax.data.sources import Listed, Sources
+from vivit_jax.data.examples import Listed, Sources
 from vivit_jax.evals.base import Evaluator, account_for_lost, videos_at_once
 from vivit_jax.evals.split import Batch, Pass, judged_source, spread
 from vivit_jax.objectives.latent_prediction import TARGET_EPS

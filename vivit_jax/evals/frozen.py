@@ -15,7 +15,7 @@ import numpy as np
 from einops import rearrange
 
 from vivit_jax import config, sharding
-from vivit_jax.data.sources import Source, Sources
+from vivit_jax.data.examples import Source, Sources
 from vivit_jax.errors import InputError
 from vivit_jax.evals.split import Bad, Batch, Pass
 

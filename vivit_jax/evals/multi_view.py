@@ -24,7 +24,7 @@ import numpy as np
 from einops import rearrange, reduce
 
 from vivit_jax import config, drawing, sharding
-from vivit_jax.data.sources import Sources
+from vivit_jax.data.examples import Sources
 from vivit_jax.errors import InputError
 from vivit_jax.evals.base import Evaluator, account_for_lost, videos_at_once
 from vivit_jax.evals.split import Bad, Batch, Pass, judged_source

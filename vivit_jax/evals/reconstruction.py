@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from vivit_jax import config, film, sharding
-from vivit_jax.data.sources import Sources
+from vivit_jax.data.examples import Sources
 from vivit_jax.errors import InputError
 from vivit_jax.evals.base import Evaluator, account_for_lost, videos_at_once
 from vivit_jax.evals.split import Batch, Pass, judged_source, spread

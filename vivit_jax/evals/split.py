@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from vivit_jax import config, sharding
+from vivit_jax.data.examples import Source, Sources
 from vivit_jax.data.pipeline import eval_batches
-from vivit_jax.data.sources import Source, Sources
 from vivit_jax.errors import InputError
 from vivit_jax.metrics import Progress
 from vivit_jax.stopping import STOP

@@ -17,11 +17,11 @@ from jaxtyping import UInt8
 from vivit_jax import config
 from vivit_jax.data.catalog import find_dataset, settle
 from vivit_jax.data.clips import Sampling
+from vivit_jax.data.examples import Example, Listed, media_of
 from vivit_jax.data.geometry import Geometry
-from vivit_jax.data.pipeline import eval_views
 from vivit_jax.data.pixels import open_pixels
 from vivit_jax.data.pool import DecodeFailure, cores
-from vivit_jax.data.sources import Example, Listed, media_of
+from vivit_jax.data.views import eval_views
 from vivit_jax.errors import InputError
 from vivit_jax.film import as_mp4, side_by_side
 from vivit_jax.metrics import HELD_OUT

@@ -20,7 +20,7 @@ import jax
 from vivit_jax import checks, config, layout, sharding
 from vivit_jax import run as runs
 from vivit_jax.compiling import compile_step
-from vivit_jax.data.sources import Sources
+from vivit_jax.data.examples import Sources
 from vivit_jax.memory import Held, held
 from vivit_jax.models.costs import Costs
 from vivit_jax.planning import collectives, memory

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from vivit_jax import config
 from vivit_jax.data.catalog import settle
+from vivit_jax.data.examples import Example, Listed, Sources
 from vivit_jax.data.published import DATA_SETS, DataSet
-from vivit_jax.data.sources import Example, Listed, Sources
 from vivit_jax.errors import InputError
 from vivit_jax.options import choose
 from vivit_jax.run import open_videos

@@ -5,11 +5,13 @@ import logging
 import os
 
 from vivit_jax import config
+from vivit_jax.data.examples import Example, Sources
 from vivit_jax.data.known.files import Match
 from vivit_jax.data.known.kind import Known, Part
 from vivit_jax.data.known.survey import PARTS, WORDS, Survey, locate, survey, survey_folders
 from vivit_jax.data.lists import SHOWN
-from vivit_jax.data.sources import Example, Sources, open_sources, selected
+from vivit_jax.data.sources import open_sources
+from vivit_jax.data.splits import selected
 from vivit_jax.errors import InputError
 
 log = logging.getLogger(__name__)
