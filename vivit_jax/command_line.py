@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from vivit_jax.errors import InputError
+from vivit_jax.errors import InputError, Unread
 from vivit_jax.features import named
 from vivit_jax.terminal import add_workers
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # JAX takes long to import, and --help needs none of it
     from vivit_jax.watching import Watched, Watcher
 
 Answer = dict[str, Any]
+_LETTERS = 150  # bytes of a video's name that those of its pictures begin with; disks take 255
 
 
 def add_model(to: argparse.ArgumentParser) -> None:
@@ -140,7 +141,8 @@ def names(paths: Iterable[str]) -> dict[str, str]:
     def name(path: str) -> str:
         stem, whole = pathlib.Path(path).stem, os.path.abspath(path)
         mark = hashlib.blake2b(os.fsencode(whole), digest_size=4).hexdigest()
-        return stem if stems[stem] == 1 else f"{stem}-{mark}"
+        short = os.fsdecode(os.fsencode(stem)[:_LETTERS])
+        return stem if stems[stem] == 1 and short == stem else f"{short}-{mark}"
 
     return {path: name(path) for path in paths}
 
@@ -193,7 +195,8 @@ def answer(
         try:
             made = of(path)
         except InputError as error:
-            made = {"video": path, "error": {"cause": "unreadable", "message": str(error)}}
+            cause = error.cause if isinstance(error, Unread) else "unreadable"
+            made = {"video": path, "error": {"cause": cause, "message": str(error)}}
         failed = failed or "error" in made or made.get("partial", False)
         print(json.dumps(made) if as_json else in_words(made, table), flush=True)
     return int(failed)

@@ -11,6 +11,18 @@ class InputError(ValueError):
     """
 
 
+class Unread(InputError):
+    """A video cannot be read.
+
+    Attributes:
+      cause: one word to count by: DecodeError's, "crashed", "timeout", "not_finite" or "too_short".
+    """
+
+    def __init__(self, message: str, cause: str):
+        super().__init__(message)
+        self.cause = cause
+
+
 class Damaged(InputError):
     """A checkpoint is not what was saved; the message names the step, and the arrays."""
 

@@ -213,7 +213,8 @@ def true_of(
 def how(observer: "Observer", given: argparse.Namespace) -> dict[str, Any]:
     """Returns what thresholds hold for: the model, and how its scores are made."""
     names = ("window", "hop", "crops", "smooth", "smooth_seconds", "gap", "shortest", "overlap")
-    return {"fingerprint": observer.fingerprint, **{name: getattr(given, name) for name in names}}
+    told = {name: getattr(given, name) for name in names}
+    return {"fingerprint": observer.fingerprint_of_scores, **told}
 
 
 def as_answer(found: Sequence[Segment], classes: Sequence[str]) -> list[dict[str, Any]]:

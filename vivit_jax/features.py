@@ -33,7 +33,7 @@ import numpy as np
 from vivit_jax import agreement, processes
 from vivit_jax.data.examples import Example, Listed, Stored
 from vivit_jax.data.folders import refuse_none, videos_below
-from vivit_jax.data.lists import read_list
+from vivit_jax.data.lists import LISTS, read_list
 from vivit_jax.errors import InputError
 from vivit_jax.files import replacing, write_csv
 from vivit_jax.metrics import Progress
@@ -45,7 +45,6 @@ if TYPE_CHECKING:  # JAX takes long to import, and --help needs none of it
 
 INDEX, ABOUT = "index.csv", "features.json"
 HEADER = ("id", "file", "label", "split")
-LISTS = (".txt", ".csv", ".tsv")
 _LETTERS = 80  # of an id that its file's name shows
 
 

@@ -84,8 +84,17 @@ def summary(stream: Stream, latencies: Sequence[float], failure: Any) -> dict[st
         if latencies
         else (None, None)
     )
-    told = {**stream.counts._asdict(), "latency_ms_median": median, "latency_ms_p95": high}
-    return {"summary": told | ({"error": failure._asdict()} if failure else {})}
+    counts = stream.counts
+    told: dict[str, Any] = {
+        **counts._asdict(),
+        "latency_ms_median": median,
+        "latency_ms_p95": high,
+    }
+    if failure:
+        told["error"] = failure._asdict()
+    elif not counts.windows + counts.windows_dropped:
+        told["note"] = f"it ended with {counts.frames} frames, before a window was whole"
+    return {"summary": told}
 
 
 def summary_in_words(told: dict[str, Any]) -> str:
@@ -100,6 +109,8 @@ def summary_in_words(told: dict[str, Any]) -> str:
             f"latency: median {of['latency_ms_median']:.0f} ms, "
             f"95 % within {of['latency_ms_p95']:.0f} ms"
         )
+    if "note" in of:
+        lines.append(of["note"])
     if "error" in of:
         lines.append(f"error: {of['error']['cause']}: {of['error']['message']}")
     return "\n".join(lines)

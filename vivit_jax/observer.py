@@ -217,5 +217,16 @@ class Observer:
         clip = [data.frames, data.stride, data.fps, data.sampling, data.image_size]
         model = {k: v for k, v in self.experiment.model.items() if k != "attention_kernel"}
         of_weights = digests(self.encoder[1])[0]
-        told = json.dumps([model, clip, self.experiment.eval.resize, of_weights], sort_keys=True)
-        return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
+        return _letters([model, clip, self.experiment.eval.resize, of_weights])
+
+    @functools.cached_property
+    def fingerprint_of_scores(self) -> str:
+        """What changes where the fingerprint does, or what makes scores of features."""
+        params = {part: x for part, x in self.objective[1].items() if part != "encoder"}
+        return _letters([self.fingerprint, self.experiment.eval.average, digests(params)[0]])
+
+
+def _letters(told: Any) -> str:
+    """Returns a few letters that change with anything in a JSON."""
+    text = json.dumps(told, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -45,9 +45,9 @@ from vivit_jax.command_line import Answer
 from vivit_jax.data.clips import Sampling
 from vivit_jax.data.decode import Extent, measure
 from vivit_jax.data.geometry import Geometry
+from vivit_jax.data.lists import LISTS
 from vivit_jax.data.pool import DecodeFailure, DecodePool, cores
 from vivit_jax.data.worker import Task
-from vivit_jax.features import LISTS
 from vivit_jax.files import replacing
 from vivit_jax.measures.recognition import by_head
 from vivit_jax.terminal import command_parser, run, speak

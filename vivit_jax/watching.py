@@ -14,7 +14,7 @@ from vivit_jax.data.decode import Extent
 from vivit_jax.data.geometry import Geometry
 from vivit_jax.data.pool import DecodeFailure, DecodePool, cores
 from vivit_jax.data.windows import GROUP
-from vivit_jax.errors import InputError
+from vivit_jax.errors import InputError, Unread
 from vivit_jax.metrics import Progress
 
 log = logging.getLogger(__name__)
@@ -154,6 +154,8 @@ class Watcher:
         try:
             grid = windows.grid(extent, self._frames, self._rate, self._hop, self._share, part)
             return extent, grid
+        except Unread as error:
+            raise Unread(f"{video}: {error}", error.cause) from None
         except InputError as error:
             raise InputError(f"{video}: {error}") from None
 
@@ -187,10 +189,12 @@ def gathered(
       InputError: there is no row.
     """
     if extent.lost:
-        lost.append(Lost(extent.seconds, extent.seconds, "truncated", extent.lost))
+        end = round(extent.seconds, 3)
+        lost.append(Lost(end, end, "truncated", extent.lost))
     shape = next((row.shape for row in rows if row is not None), None)
     if shape is None:
-        raise InputError(f"No window of {video} can be used: {lost[0].cause}: {lost[0].message}.")
+        why = f"No window of {video} can be used: {lost[0].cause}: {lost[0].message}."
+        raise Unread(why, lost[0].cause)
     nothing = np.full(shape, np.nan, np.float32)
     made = np.stack([nothing if row is None else row for row in rows]).astype(np.float32)
     return Watched(video, extent, grid, made, lost)

@@ -46,7 +46,9 @@ def _filtered(
         sides = np.full((reach, scores.shape[1]), np.nan)
         padded = np.concatenate([sides, scores, sides])
         around = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=0)
-        return np.nanmedian(around, axis=-1)
+        # A class at a time: nanmedian makes a copy of all that it is given.
+        each = [np.nanmedian(around[:, k], axis=-1) for k in range(scores.shape[1])]
+        return np.stack(each, axis=1)
     total, weights = np.zeros_like(scores), np.zeros((len(scores), 1))
     for offset in range(-reach, reach + 1):
         weight = float(np.exp(-0.5 * (offset / width) ** 2)) if gaussian else 1.0

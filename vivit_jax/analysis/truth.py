@@ -54,7 +54,9 @@ def read_truth(file: str) -> dict[str, list[Happening]]:
         good = all(map(math.isfinite, span)) and 0 <= span[0] < span[1]
         if not good or not video:
             faults.append(f"{where}: video {video!r}, begin {begin!r}, end {end!r}")
-        found.setdefault(video, []).append(Happening(*span, str(label or ""), where))
+        found.setdefault(video, []).append(
+            Happening(*span, "" if label is None else str(label), where)
+        )
     refuse(faults, len(entries), "Expected a video, and 0 <= begin < end in seconds.")
     if not entries:
         raise InputError(f"{file} tells of nothing; expected video, begin, end, label a line.")
@@ -148,7 +150,10 @@ def _of_json(file: str) -> Iterator[tuple[Any, ...]]:
     form = f'{file}: expected {{"VIDEO": [{{"begin": ..., "end": ..., "label": ...}}]}}'
     if not isinstance(whole, dict):
         raise InputError(f"{form}; found a {type(whole).__name__}.")
-    for video, entries in whole.get("database", whole).items():
+    each = whole.get("database", whole)
+    if not isinstance(each, dict):
+        raise InputError(f'{form}; its "database" is a {type(each).__name__}.')
+    for video, entries in each.items():
         if isinstance(entries, dict):
             entries = entries.get("annotations")
         if not isinstance(entries, list):

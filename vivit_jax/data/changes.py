@@ -18,7 +18,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from vivit_jax.data.clips import Movement
-from vivit_jax.data.container import DecodeError, Movie, open_movie
+from vivit_jax.data.container import DecodeError, Movie, complaints, open_movie
 
 ROWS, COLUMNS = 24, 32
 _LEVELS = 4  # of each colour, in the histogram
@@ -115,8 +115,15 @@ def changes(video: str | bytes) -> Changes:
     Raises:
       DecodeError: nothing of it can be read.
     """
-    with open_movie(video) as movie:
-        return measure(movie)
+    with complaints() as said, open_movie(video) as movie:
+        opened = len(said)
+        found = measure(movie)
+        lost = [found.lost] if found.lost else movie.said_by_reader(said[opened:])
+        try:
+            movie.refuse_cut()
+        except DecodeError as cut:
+            lost = lost or [cut.message]
+        return found._replace(lost=lost[0]) if lost else found
 
 
 def measure(movie: Movie) -> Changes:

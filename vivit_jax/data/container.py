@@ -280,10 +280,11 @@ def _mean_rate(stream) -> float:
     """Returns frames a second.
 
     The header's mean rate counts frames that an edit list hides, whose stamps moreover are
-    squeezed. An index of every frame tells better.
+    squeezed; an AVI's counts those that it leaves empty. An index of every frame tells better.
     """
     index = stream.index_entries
-    if len(index) == stream.frames > 1:
+    every = stream.container.format.name == "avi" or len(index) == stream.frames
+    if every and len(index) > 1:
         first = 0
         if index[0].is_discard:
             first = max(i for i, entry in enumerate(index[: len(index) // 2]) if entry.is_discard)

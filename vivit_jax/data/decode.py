@@ -66,15 +66,15 @@ def measure(video: str | bytes | pathlib.Path) -> Extent:
         if lost or not movie.end_is_own or end is None:
             end = _last_shown(movie, _as_many_as_there_are(movie))
         if end <= movie.begin:
-            raise DecodeError("empty", "no picture in the file")
+            raise DecodeError(*("truncated", lost) if lost else ("empty", "no picture in the file"))
         seconds = end - movie.begin
         return Extent(seconds, movie.fps, movie.codec.height, movie.codec.width, lost)
 
 
 def _as_many_as_there_are(movie: Movie) -> Iterator[Packet]:
-    """Yields packets up to where the file cannot be read any further."""
+    """Yields the whole packets up to where the file cannot be read any further."""
     with contextlib.suppress(av.error.FFmpegError):
-        yield from movie.packets(movie.begin)
+        yield from (packet for packet in movie.packets(movie.begin) if not packet.is_corrupt)
 
 
 class _EndsAt(Exception):

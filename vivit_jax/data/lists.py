@@ -16,6 +16,7 @@ from collections import Counter
 
 from vivit_jax.errors import InputError
 
+LISTS = (".txt", ".csv", ".tsv")  # how files end that a command line means as lists
 VIDEO_EXTENSIONS = frozenset(
     (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".m2ts", ".3gp")
     + (".3g2", ".flv", ".wmv", ".asf")

@@ -71,9 +71,10 @@ class Counts(NamedTuple):
     Attributes:
       windows: that were asked for.
       windows_dropped: that were due and were not asked for in time.
-      frames: that were chosen for windows.
-      frames_dropped: of these, that no window had that was asked for, and frames that were not
-        decoded: for want of time, or damaged.
+      frames: that lie at the moments of windows; where the hop is longer than a window, those
+        between two also.
+      frames_dropped: of these, that only windows had which nobody asked for in time, and frames
+        that were not decoded: for want of time, or damaged.
     """
 
     windows: int = 0

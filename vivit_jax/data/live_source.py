@@ -221,12 +221,20 @@ def messages(told: Settings) -> Iterator[bytes]:
         yield bytes([Kind.RATE]) + struct.pack("<d", a_second)
         scaler, pick, boxes = Scaler(told.size), Picker(a_second, movie.fps), None
         pixels = np.empty((told.crops, told.size, told.size, 3), np.uint8)
+        invented, count = movie.stamps_are_invented, 0
         for frame, arrived, unused in _frames(movie, told, Pace(played)):
             yield bytes([Kind.ALIVE])
-            if frame is None or frame.pts is None:
+            if frame is None:
+                continue
+            if invented:
+                seconds = count / movie.fps
+                count += 1
+            elif frame.pts is not None:
+                seconds = frame.pts * movie.tick
+            else:
                 continue
             boxes = boxes or boxes_of(frame, geometry, movie.pixel_width, np.random.default_rng(0))
-            for moment, chosen, anew in pick(frame.pts * movie.tick, frame):
+            for moment, chosen, anew in pick(seconds, frame):
                 for crop, box in enumerate(boxes):
                     scaler(chosen, box, pixels[crop])
                 head = HEAD.pack(*Head(moment, arrived, unused, int(anew)))

@@ -5,14 +5,15 @@
     python -m vivit_jax.data.shots list.csv --json             # an object a video, a line each
 
 A line of the list is a shot, as `long.mp4#t=12.480,20.040,LABEL`: the label is that of the list
-that the video was in, or the class folder that it lies in below the folder that was given. Where a
-video has none, no line has: train with data.labels=none. Exit codes: 0 all of all videos was read,
-1 it was not, 2 something that was given cannot be used.
+that the video was in (several with --labels), or the class folder that it lies in below the folder
+that was given. Where a video has none, no line has: train with data.labels=none. Exit codes: 0 all
+of all videos was read, 1 it was not, 2 something that was given cannot be used.
 """
 
 import concurrent.futures
 import json
 import logging
+import math
 import os
 import pathlib
 import sys
@@ -22,8 +23,9 @@ from typing import Any, NamedTuple
 
 from vivit_jax.data import cuts
 from vivit_jax.data.folders import refuse_none, videos_below
-from vivit_jax.data.lists import VIDEO_EXTENSIONS, part, read_list
+from vivit_jax.data.lists import LISTS, part, read_list
 from vivit_jax.data.pool import DecodeFailure, DecodePool, cores
+from vivit_jax.data.sources import split_folders
 from vivit_jax.errors import InputError
 from vivit_jax.files import write_csv
 from vivit_jax.metrics import Progress
@@ -35,10 +37,10 @@ TIMEOUT = 3600.0  # seconds for one video; a two-hour one of 640x360 takes minut
 
 
 class Video(NamedTuple):
-    """A video that was named, and its label; "" for none."""
+    """A video that was named, and its labels, of which there may be none."""
 
     path: str
-    label: str
+    labels: tuple[str, ...]
 
 
 def main() -> int:
@@ -50,16 +52,20 @@ def main() -> int:
     parser.add_argument(
         "--shortest", type=float, default=cuts.SHORTEST, help="seconds of a shot; %(default)s"
     )
+    parser.add_argument(
+        "--labels", choices=("single", "multi", "heads"), default="single", help="of lists"
+    )
+    parser.add_argument("--follow-links", action="store_true", help="data.follow_links")
     add_workers(parser)
     parser.add_argument(
         "--timeout", type=float, default=TIMEOUT, help="seconds for one video; %(default)g"
     )
     given = parser.parse_args()
     for option, least in (("shortest", 0), ("timeout", 1)):
-        if not getattr(given, option) >= least:
+        if not least <= getattr(given, option) < math.inf:
             raise InputError(f"--{option}={getattr(given, option)}; expected at least {least}.")
     speak(first_process=True)
-    found, answers = videos(given.videos), []
+    found, answers = videos(given.videos, given.labels, given.follow_links), []
     if given.out:
         check(pathlib.Path(given.out), found)  # what is found out in hours is not to be lost
     for answer in look(found, given.shortest, given.workers or cores(), given.timeout):
@@ -70,47 +76,62 @@ def main() -> int:
     return int(any("error" in answer or answer["partial"] for answer in answers))
 
 
-def videos(arguments: Iterable[str]) -> list[Video]:
+def videos(
+    arguments: Iterable[str], labels: str = "single", follow_links: bool = False
+) -> list[Video]:
     """Returns the videos of a command line, each once, with their labels.
 
+    Args:
+      arguments: videos, folders and lists.
+      labels: data.labels, by which lists are read.
+      follow_links: whether links may leave a folder.
+
     Raises:
-      InputError: a folder or a list has none, or a list names parts of videos.
+      InputError: a folder or a list has none, a folder has splits in it, or a list names parts of
+        videos.
     """
     found: dict[str, Video] = {}
     for argument in arguments:
         path = os.path.abspath(argument)
         if os.path.isdir(path):
-            named = in_folder(os.path.realpath(path))
-        elif os.path.splitext(path)[1].lower() in VIDEO_EXTENSIONS:
-            named = [Video(path, "")]
+            named = in_folder(os.path.realpath(path), follow_links)
+        elif path.lower().endswith(LISTS):
+            named = in_list(path, labels)
         else:
-            named = in_list(path)
+            named = [Video(path, ())]
         for video in named:
             found.setdefault(video.path, video)
     return list(found.values())
 
 
-def in_folder(root: str) -> list[Video]:
-    """Returns the videos below a folder; a folder right below it is a class."""
-    paths = list(videos_below(root, root)) or refuse_none(root)
+def in_folder(root: str, follow_links: bool) -> list[Video]:
+    """Returns the videos below a folder; a folder right below it is a class.
+
+    Raises:
+      InputError: it has none, or folders of splits, which are no classes.
+    """
+    paths = list(videos_below(root, root, follow_links)) or refuse_none(root)
     folders = [pathlib.PurePath(path).relative_to(root).parts[:-1] for path in paths]
-    return [
-        Video(path, parts[0] if parts else "") for path, parts in zip(paths, folders, strict=True)
-    ]
+    if splits := split_folders({parts[0] for parts in folders if parts}):
+        raise InputError(
+            f"{root} has folders of splits, {', '.join(splits)}: give one at a time, as "
+            f"{os.path.join(root, splits[0])}."
+        )
+    return [Video(path, parts[:1]) for path, parts in zip(paths, folders, strict=True)]
 
 
-def in_list(file: str) -> list[Video]:
+def in_list(file: str, labels: str) -> list[Video]:
     """Returns the videos of a list, whose paths start at its folder.
 
     Raises:
       InputError: it has lines that do not parse, or parts of videos.
     """
     found = []
-    for row in read_list(file, "single", optional=True):
+    for row in read_list(file, labels, optional=True):
         if row.span:
             raise InputError(f"{row.where}: it is a part of {row.path} already; give whole videos.")
         path = os.path.normpath(os.path.join(os.path.dirname(file), row.path))
-        found.append(Video(path, *(row.labels or ("",))))
+        found.append(Video(path, row.labels))
     return found
 
 
@@ -137,7 +158,7 @@ def answer_of(video: Video, told: Any) -> Answer:
     shots, lost = told
     return {
         "video": video.path,
-        "label": video.label,
+        "labels": [*video.labels],
         "seconds": round(shots[-1].end, 3),
         "shots": [{"begin": round(x.begin, 3), "end": round(x.end, 3)} for x in shots],
         "partial": bool(lost),
@@ -179,12 +200,13 @@ def check(file: pathlib.Path, found: list[Video]) -> None:
 def write(file: pathlib.Path, found: list[Video], answers: list[Answer]) -> None:
     """Writes the list, which `check` let pass; paths are below its folder where they can be."""
     folder, rows = os.path.abspath(file.parent), []
-    labelled = all(video.label for video in found)
+    labelled = all(video.labels for video in found)
     for video, answer in zip(found, answers, strict=True):
         below = video.path.startswith(os.path.join(folder, ""))
         path = os.path.relpath(video.path, folder) if below else video.path
         for shot in answer.get("shots", ()):
-            rows.append([part(path, shot["begin"], shot["end"]), video.label][: 1 + labelled])
+            labels = video.labels if labelled else ()
+            rows.append([part(path, shot["begin"], shot["end"]), *labels])
     write_csv(file, [["path", "label"][: 1 + labelled], *rows])
     how = "" if labelled else "; a video has no label, so read it with data.labels=none"
     log.info("%d shots of %d videos are in %s%s.", len(rows), len(found), file, how)

@@ -109,24 +109,31 @@ def _from_folder(data: config.Data, doubtful: bool) -> tuple[list[_Found], list[
     root = os.path.realpath(data.root)
     names = {e.name for e in entries(root) if os.path.isdir(e.path) and e.name[0] != "."}
     videos = _any_videos if data.labels == "none" else _class_folders
-    if "train" not in names or names - {"train", *EVAL_FOLDERS}:
+    splits = split_folders(names)
+    if not splits:
         return videos(root, root, data.follow_links), []
     train = videos(os.path.join(root, "train"), root, data.follow_links)
-    for name in EVAL_FOLDERS:
-        if name in names:
-            held_out = videos(os.path.join(root, name), root, data.follow_links)
-            known = {item.labels for item in train}
-            refuse(
-                [
-                    item.where
-                    for item in held_out
-                    if not (data.label_map or doubtful) and item.labels not in known
-                ],
-                len(held_out),
-                f"Their class folders are in {name} but not in train; add them there too.",
-            )
-            return train, held_out
-    return train, []
+    if len(splits) == 1:
+        return train, []
+    held_out = videos(os.path.join(root, splits[1]), root, data.follow_links)
+    known = {item.labels for item in train}
+    refuse(
+        [
+            item.where
+            for item in held_out
+            if not (data.label_map or doubtful) and item.labels not in known
+        ],
+        len(held_out),
+        f"Their class folders are in {splits[1]} but not in train; add them there too.",
+    )
+    return train, held_out
+
+
+def split_folders(names: AbstractSet[str]) -> list[str]:
+    """Returns which of a folder's folders are splits, "train" first; none where some are not."""
+    if "train" not in names or names - {"train", *EVAL_FOLDERS}:
+        return []
+    return ["train", *(name for name in EVAL_FOLDERS if name in names)]
 
 
 def _class_folders(folder: str, root: str, follow_links: bool) -> list[_Found]:

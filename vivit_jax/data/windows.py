@@ -2,9 +2,9 @@
 
 A window is what a model sees at once: T moments at one rate. All windows of a video lie on one grid
 of moments, so that where they overlap a frame is decoded once. The grid is read in stretches, by
-decoding processes, a few ahead of what is asked for: memory does not grow with the video, and a
-stretch that cannot be read costs the windows that it has a part in, and no others. So it is short,
-in bytes and in time, and has no gap that is sought across.
+decoding processes, a few ahead of what is asked for: memory does not grow with the video. So a
+stretch is short, in bytes and in time, and has no gap that is sought across. One that is damaged is
+read again in halves, down to a window: what is damaged costs the windows that have a part in it.
 """
 
 import collections
@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import itertools
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,12 +24,13 @@ from vivit_jax.data.decode import Extent, measure
 from vivit_jax.data.geometry import Geometry
 from vivit_jax.data.pool import DecodeFailure, DecodePool
 from vivit_jax.data.worker import Task
-from vivit_jax.errors import InputError
+from vivit_jax.errors import InputError, Unread
 
 GROUP = 16  # windows that are shown to a model at once: bounds memory
 STRETCH = 32_000_000  # bytes of pixels that one task of a decoding process gives, about
 SECONDS = 60.0  # of video that it reads, at most, where a window is not longer
 _ROUNDING = 1e-6  # of a moment
+_HALVED = ("corrupt", "truncated")  # causes for which a part may be good
 
 
 class Rate(NamedTuple):
@@ -124,14 +125,16 @@ def grid(
         a window, the window around its middle.
 
     Raises:
-      InputError: a window is longer than the video, or the part begins after it.
+      Unread: a window is longer than the video.
+      InputError: the part begins after it.
     """
     a_second = rate.a_second(frames, extent.fps)
     moments = int(extent.seconds * a_second + _ROUNDING)
     if moments < frames:
-        raise InputError(
+        raise Unread(
             f"a window of {frames / a_second:.2f} s is longer than the video, which has "
-            f"{extent.seconds:.2f} s: give a shorter --window."
+            f"{extent.seconds:.2f} s: give a shorter --window.",
+            "too_short",
         )
     step = max(1, round(hop * a_second if hop else share * frames))
     if part[0] >= extent.seconds:
@@ -153,11 +156,11 @@ def measured(pool: DecodePool, video: str) -> Extent:
     """Returns the extent of a video.
 
     Raises:
-      InputError: nothing of it can be shown; names the file and the cause.
+      Unread: nothing of it can be shown; names the file and the cause.
     """
     found = pool.call(measure, video)
     if isinstance(found, DecodeFailure):
-        raise InputError(f"{video} cannot be read: {found.cause}: {found.message}.")
+        raise Unread(f"{video} cannot be read: {found.cause}: {found.message}.", found.cause)
     return Extent(*found)
 
 
@@ -208,19 +211,23 @@ def read(
     moments = np.unique(each)  # where windows lie apart, not all of the video's
     parts = stretches(moments, windows, most(windows.frames, geometry))
 
-    def task(part: tuple[int, int]) -> Task:
-        seconds = moments[slice(*part)] / windows.rate
-        return Task(video, Moments(tuple(seconds.tolist())), geometry, (0,))
+    def decoded(begin: int, end: int) -> list[Stretch]:
+        seconds = moments[begin:end] / windows.rate
+        pixels = pool.decode(Task(video, Moments(tuple(seconds.tolist())), geometry, (0,)))
+        damaged = isinstance(pixels, DecodeFailure) and pixels.cause in _HALVED
+        if not damaged or end - begin <= windows.frames:
+            return [Stretch(begin, end, pixels)]
+        middle = (begin + end) // 2
+        return [*decoded(begin, middle), *decoded(middle, end)]
 
     with (
         concurrent.futures.ThreadPoolExecutor(workers + 1) as threads,
-        contextlib.closing(_ahead(threads, pool, map(task, parts), workers + 1)) as read_ones,
+        contextlib.closing(_ahead(threads, decoded, parts, workers + 1)) as arriving,
     ):
         held: collections.deque[Stretch] = collections.deque()
-        arriving = (Stretch(*part, pixels) for part, pixels in zip(parts, read_ones, strict=True))
         for number, start in enumerate(np.searchsorted(moments, windows.starts).tolist()):
             while not held or held[-1].end < start + windows.frames:
-                held.append(next(arriving))
+                held.extend(next(arriving))
             while held[0].end <= start:
                 held.popleft()
             yield Window(number, _cut(held, start, start + windows.frames))
@@ -228,18 +235,17 @@ def read(
 
 def _ahead(
     threads: concurrent.futures.ThreadPoolExecutor,
-    pool: DecodePool,
-    tasks: Iterator[Task],
+    decoded: Callable[[int, int], list[Stretch]],
+    parts: Iterable[tuple[int, int]],
     count: int,
-) -> Generator[np.ndarray | DecodeFailure]:
-    """Yields what becomes of tasks, in order; so many are under way at once."""
-    waiting = collections.deque(
-        threads.submit(pool.decode, task) for task in itertools.islice(tasks, count)
-    )
+) -> Generator[list[Stretch]]:
+    """Yields what becomes of parts, in order; so many are under way at once."""
+    begun = (threads.submit(decoded, *part) for part in parts)
+    waiting = collections.deque(itertools.islice(begun, count))
     try:
         while waiting:
             yield waiting.popleft().result()
-            waiting.extend(threads.submit(pool.decode, task) for task in itertools.islice(tasks, 1))
+            waiting.extend(itertools.islice(begun, 1))
     finally:
         for future in waiting:
             future.cancel()

@@ -182,7 +182,7 @@ class MultiView(Evaluator):
         by_head = measures.by_head(judged.scores, self._names)
         if len(by_head) == 1:
             return self._measure_head(by_head[0], labels[:, 0], self._names[0], folder)
-        right = [_right(x, labels[:, i]) for i, x in enumerate(by_head)]
+        right = [_right(measures.highest(x), labels[:, i]) for i, x in enumerate(by_head)]
         results = _accuracy(np.all(right, axis=0))
         for i, (scores, names) in enumerate(zip(by_head, self._names, strict=True)):
             head = self._measure_head(scores, labels[:, i], names, folder / f"head_{i}")
@@ -193,13 +193,13 @@ class MultiView(Evaluator):
         self, scores: np.ndarray, labels: np.ndarray, names: Sequence[str], folder: pathlib.Path
     ) -> dict[str, float]:
         """Returns the numbers of one head."""
-        matrix = measures.confusion(scores.argmax(axis=1), labels, len(names))
-        each = measures.per_class(matrix)
+        said = measures.highest(scores)
+        each = measures.per_class_of_many(said, np.eye(len(names), dtype=bool)[labels])
         if jax.process_index() == 0:
-            drawing.write_confusion(folder, matrix, names)
+            drawing.write_confusion(folder, measures.confusion_of(said, labels), names)
             drawing.write_classes(folder, names, *each)
         return {
-            **_accuracy(_right(scores, labels)),
+            **_accuracy(_right(said, labels)),
             "top5": measures.top_k(scores, labels, 5),
             **measures.macro(each)._asdict(),
             "ece": calibration.expected_error(scores, labels),
@@ -216,9 +216,9 @@ class MultiView(Evaluator):
         drawing.write_scores(folder, ids, self._names, judged.scores, labels, multi_label)
 
 
-def _right(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns which videos are right, bool [N]; NaN is never, as in top_k."""
-    return (scores.argmax(axis=1) == labels) & ~np.isnan(scores).any(axis=1)
+def _right(said: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns which videos are right, bool [N], by what is said of them, bool [N K]."""
+    return np.take_along_axis(said, labels[:, None], axis=1)[:, 0]
 
 
 def _accuracy(right: np.ndarray) -> dict[str, float]:

@@ -111,6 +111,12 @@ def top_k(scores: Float[np.ndarray, "N K"], labels: Int[np.ndarray, " N"], k: in
     return float(np.mean((rank < k) & ~np.isnan(own[:, 0])))
 
 
+def highest(scores: Float[np.ndarray, "N K"]) -> Bool[np.ndarray, "N K"]:
+    """Returns what is said of each video: its highest score's class; none where a score is NaN."""
+    said = np.eye(scores.shape[1], dtype=bool)[scores.argmax(axis=1)]
+    return said & ~np.isnan(scores).any(axis=1, keepdims=True)
+
+
 def confusion(
     predicted: Int[np.ndarray, " N"], labels: Int[np.ndarray, " N"], num_classes: int
 ) -> Int[np.ndarray, "K K"]:
@@ -119,6 +125,14 @@ def confusion(
     predicted = class_indices(predicted, len(labels), num_classes)
     cells = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
     return cells.reshape(num_classes, num_classes)
+
+
+def confusion_of(
+    said: Bool[np.ndarray, "N K"], labels: Int[np.ndarray, " N"]
+) -> Int[np.ndarray, "K K"]:
+    """Returns the same of what `highest` says, without the videos of which it says nothing."""
+    known = said.any(axis=1)
+    return confusion(said.argmax(axis=1)[known], labels[known], said.shape[1])
 
 
 def per_class(confusion: Int[np.ndarray, "K K"]) -> PerClass:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vivit_jax.drawing import series
-from vivit_jax.page.runs import Record, Run, called
+from vivit_jax.page.runs import Record, Run, called, is_end
 
 POINTS = 1000  # of a curve, about
 _ALL_POINTS = 60_000  # of a page
@@ -127,7 +127,7 @@ def _judged(run: Run) -> set[str]:
     for record in run.counted:
         for key in _keys([record]) - _NO_CURVE:
             steps.setdefault(key, set()).add(record["step"])
-    keys = {key for key in steps if not key.endswith(("_seconds", "_coverage", "_low", "_high"))}
+    keys = {k for k in steps if not (is_end(k) or k.endswith(("_seconds", "_coverage")))}
     return {key for key in keys if len(steps[key]) > 1} | keys & _keys(run.metrics)
 
 

@@ -147,7 +147,7 @@ def _of_runs(told: Sequence[Told], name: str, title: str, of: Any) -> Markup:
     """
     blocks = [(one.run.name, i, of(one, i)) for i, one in enumerate(told)]
     blocks = [block for block in blocks if block[2]]
-    return section(name, title, beside(blocks) if blocks else "")
+    return section(name, title, beside(blocks, len(told) > 1) if blocks else "")
 
 
 def _card(told: Told, number: int) -> str:
@@ -167,7 +167,9 @@ def _card(told: Told, number: int) -> str:
         far,
     ]
     main = next((key for key in _MAIN if isinstance(last.get(key), int | float)), "")
-    result = '<p class="missing">No evaluation yet.</p>'
+    result = missing(
+        f"Judged at step {last['step']:,}: see Results." if run.results else "No evaluation yet."
+    )
     if main:
         value, between = last[main], ""
         limits = summary.ends(main, last, told.intervals.get(main))
@@ -191,6 +193,7 @@ _MAIN = (  # the first of these that there is
     "attentive_probe_top1",
     "linear_probe_top1",
     "knn_top1",
+    "retrieval_recall_at_1",
 )
 
 
@@ -244,7 +247,7 @@ def _confusion(told: Told, number: int) -> str:
                 f"{classes.DRAWN}; the evaluation's confusion.csv has it."
             )
         folded = classes.worst_confusions(head)
-        parts.append(title + drawn + folded)
+        parts.append(f'{title}<div class="of">{drawn}<div>{folded}</div></div>')
     return "".join(parts)
 
 

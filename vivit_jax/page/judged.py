@@ -44,12 +44,12 @@ class Head(NamedTuple):
         """What is said of each video: bool [N K]."""
         if self.many:
             return self.scores > 0.5
-        return np.eye(len(self.names), dtype=bool)[self.scores.argmax(axis=1)]
+        return recognition.highest(self.scores)
 
     @property
     def confusion(self) -> np.ndarray:
         """Videos of each true label (row) by predicted label (column), where each has one."""
-        return recognition.confusion(self.scores.argmax(axis=1), self.labels, len(self.names))
+        return recognition.confusion_of(self.predicted, self.labels)
 
 
 class Judged(NamedTuple):
@@ -89,14 +89,17 @@ def read_judged(run: Run) -> Judged | None:
         with np.load(file, allow_pickle=False) as arrays:
             ids, labels, scores = (arrays[name] for name in ("id", "label", "score"))
         maps = run.label_maps or (tuple(map(str, range(scores.shape[1]))),)
-        return Judged([str(x) for x in ids], _heads(maps, labels, scores))
+        many = run.option("data", "labels") == "multi"
+        return Judged([str(x) for x in ids], _heads(maps, labels, scores, many))
     except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
-        run.problems.append(f"{file} cannot be used: {error}.")
+        run.problems.append(f"{file} cannot be used: {str(error).rstrip('.')}.")
         return None
 
 
-def _heads(maps: tuple[tuple[str, ...], ...], labels: np.ndarray, scores: np.ndarray) -> list[Head]:
-    """Returns the heads of what scores.npz holds.
+def _heads(
+    maps: tuple[tuple[str, ...], ...], labels: np.ndarray, scores: np.ndarray, many: bool
+) -> list[Head]:
+    """Returns the heads of what scores.npz holds, where a video may have `many` labels or not.
 
     Raises:
       ValueError: it does not fit the classes.
@@ -105,7 +108,7 @@ def _heads(maps: tuple[tuple[str, ...], ...], labels: np.ndarray, scores: np.nda
     if scores.shape[1] != classes or len(labels) != len(scores):
         raise ValueError(f"scores {scores.shape} and labels {labels.shape} of {classes} classes")
     labels = labels.reshape(len(scores), -1)
-    if len(maps) == 1 and labels.shape[1] == classes > 1:
+    if many:
         return [Head(maps[0], scores, labels > 0.5, True)]
     parts = recognition.by_head(scores, maps)
     heads = []
@@ -122,7 +125,7 @@ def intervals(judged: Judged) -> dict[str, Interval]:
         of_head = _intervals(head)
         found |= {f"{name}_head_{i}" if several else name: x for name, x in of_head.items()}
     if several:
-        right = [head.scores.argmax(axis=1) == head.labels for head in judged.heads]
+        right = [(head.predicted & head.targets).any(axis=1) for head in judged.heads]
         found["top1"] = bootstrap.of_share(np.all(right, axis=0))
     return found
 

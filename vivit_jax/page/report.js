@@ -85,7 +85,7 @@
     }
     const f = logarithmic ? Math.log10 : y => y;
     let low = f(ys.reduce((a, b) => Math.min(a, b))), high = f(ys.reduce((a, b) => Math.max(a, b)));
-    const spare = high > low ? 0.06 * (high - low) : Math.max(1e-12, 0.1 * Math.abs(high)) || 1;
+    const spare = high > low ? 0.06 * (high - low) : 0.1 * Math.abs(high) || 1;
     const zero = !logarithmic && low >= 0 && low < 0.35 * high;
     low = zero ? 0 : low - spare;
     high += spare;

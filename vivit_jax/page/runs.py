@@ -121,6 +121,11 @@ def called(key: str) -> str:
     return key.replace("_", " ")
 
 
+def is_end(key: str) -> bool:
+    """Returns whether a result is an end of another's interval, as top1_low or top1_low_head_0."""
+    return key.partition("_head_")[0].endswith(("_low", "_high"))
+
+
 def lines(file: pathlib.Path, problems: list[str], key: str = "step") -> list[Record]:
     """Returns the records of a file that have a key; what is wrong with it goes to `problems`."""
     try:

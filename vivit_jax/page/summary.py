@@ -6,7 +6,7 @@ from typing import Any
 
 from vivit_jax.measures.bootstrap import Interval
 from vivit_jax.metrics import HELD_OUT
-from vivit_jax.page.runs import Run, called, flat
+from vivit_jax.page.runs import Run, called, flat, is_end
 from vivit_jax.page.tables import Markup, Number, cell, missing, section, share, table
 from vivit_jax.text import escaped
 
@@ -33,7 +33,7 @@ def results(runs: Sequence[Run], intervals: Sequence[Mapping[str, Interval]]) ->
     if not any(run.results for run in runs):
         return section("results", "Results", missing("No evaluation yet."))
     keys = dict.fromkeys(key for run in runs for key in run.last)
-    keys = [key for key in keys if not key.endswith(("_low", "_high")) and key not in _ABOUT]
+    keys = [key for key in keys if not is_end(key) and key not in _ABOUT]
     rows: list[list[Any]] = [["judged", *(_judged(run) for run in runs)]]
     splits = {run.split for run in runs if run.results}
     compared = HELD_OUT if HELD_OUT in splits else "train"  # never a split with the other

@@ -87,15 +87,16 @@ def section(name: str, title: str, *parts: str) -> Markup:
     return Markup(f'<section id="{name}"><h2>{escaped(title)}</h2>{inside}</section>')
 
 
-def beside(blocks: Sequence[tuple[str, int, str]]) -> Markup:
+def beside(blocks: Sequence[tuple[str, int, str]], named: bool) -> Markup:
     """Returns what is said of several runs, side by side where there is room.
 
     Args:
-      blocks: name and number of a run, and HTML; the name is left out where there is one only.
+      blocks: name and number of a run, and HTML.
+      named: whether the names are shown, as where a page has several runs.
     """
     several = len(blocks) > 1
     made = "".join(
-        f'<div class="block">{run_name(name, number) if several else ""}{inside}</div>'
+        f'<div class="block">{run_name(name, number) if named else ""}{inside}</div>'
         for name, number, inside in blocks
     )
     return Markup(f'<div class="beside{" several" * several}">{made}</div>')
