@@ -12,7 +12,6 @@ are VideoMAE's for ViT-B, shortened: a start, and not a recipe of a paper.
 """
 
 from vivit_jax import trained
-from vivit_jax.data.clips import TRAINING_KINDS
 from vivit_jax.errors import InputError
 from vivit_jax.recipe import experiment
 
@@ -25,8 +24,6 @@ def get_config(source: str = ""):
         raise InputError("expected configs/finetune.py:SOURCE, such as configs/finetune.py:hf:DIR.")
     before = trained.find(source).experiment
     clip = {name: getattr(before.data, name) for name in CLIP}
-    if clip["sampling"] not in TRAINING_KINDS:
-        clip["sampling"] = "random"
     model = {**before.model, "drop_path": 0.1}
     objective = {"name": "classify", "label_smoothing": 0.1}
     of_frames = model["name"] == "frame_model"

@@ -1,17 +1,18 @@
 """Every command answers each video, tells what is missing, and ends by a true code."""
 
 import json
+import os
 
 import pytest
 
 from vivit_jax import command_line, events, predict, summarise, trained
-from vivit_jax.errors import Damaged, InputError
+from vivit_jax.errors import Damaged, InputError, Unread
 from vivit_jax.terminal import command_parser
 
 
 def seen(path):
     if "bad" in path:
-        raise InputError(f"{path} cannot be read: empty: no bytes.")
+        raise Unread(f"{path} cannot be read: empty: no bytes.", "empty")
     lost = [{"begin": 1.0, "end": 2.5, "cause": "corrupt", "message": "damaged"}]
     return {"video": path, "partial": "cut" in path, "lost": lost if "cut" in path else [], "n": 3}
 
@@ -27,9 +28,8 @@ def test_a_video_that_fails_is_answered_and_the_others_too(paths, code, as_json,
     if as_json:
         lines = [json.loads(line) for line in out.splitlines()]
         assert [line["video"] for line in lines] == paths
-        assert [line["video"] for line in lines if "error" in line] == [
-            path for path in paths if path == "bad"
-        ]
+        errors = {line["video"]: line["error"]["cause"] for line in lines if "error" in line}
+        assert errors == {path: "empty" for path in paths if path == "bad"}
     else:
         assert out.count("  n 3") == sum(path != "bad" for path in paths)
         assert ("error: bad cannot be read: empty" in out) == ("bad" in paths)
@@ -77,6 +77,15 @@ def test_pictures_are_named_after_their_video_and_those_of_two_of_a_name_differ(
     assert names["x/a.mp4"].startswith("a-")
     assert len(set(names.values())) == 4
     assert command_line.names(reversed(paths)) == names
+
+
+def test_pictures_of_a_video_of_a_long_name_have_one_that_a_disk_takes():
+    paths = ["视频" * 40 + "a.webm", "视频" * 40 + "b.webm", "v" * 248 + ".mp4"]
+    names = command_line.names(paths)
+    assert len(set(names.values())) == 3
+    for path, name in names.items():
+        assert len(os.fsencode(name)) < 165
+        assert path.startswith(name.rpartition("-")[0])
 
 
 @pytest.mark.parametrize(

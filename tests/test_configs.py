@@ -1,5 +1,8 @@
 """Every config file, with every argument it takes: what it makes, and that its small form runs."""
 
+import dataclasses
+import shutil
+
 import pytest
 from recipes import ALL, ARGUMENTS, OWN, ROOT, load, shapes
 
@@ -29,6 +32,15 @@ def test_a_config_makes_an_objective_that_can_train_on_its_clips(name, argument)
     experiment = load(name, argument)  # those of papers: test_reproduction.py
     params = shapes(experiment)
     optim.make_optimizer(experiment.optim, lambda step: step, params, 10)
+
+
+def test_fine_tuning_keeps_how_clips_are_chosen(tiny_run, tmp_path):
+    workdir = shutil.copytree(tiny_run, tmp_path / "run")
+    experiment = config.from_json(workdir / "config.json")
+    data = dataclasses.replace(experiment.data, sampling="key_frames")
+    text = config.to_json(dataclasses.replace(experiment, data=data))
+    (workdir / "config.json").write_text(text)
+    assert load("finetune", str(workdir)).data.sampling == "key_frames"
 
 
 @pytest.mark.parametrize(("name", "argument"), ALL, ids=IDS)

@@ -9,7 +9,7 @@ from data.conftest import write_video
 from tiny import noise_video
 
 from vivit_jax import events, unusual
-from vivit_jax.analysis import anomaly
+from vivit_jax.analysis import anomaly, truth
 from vivit_jax.analysis.thresholds import evaluation
 from vivit_jax.data.decode import Extent
 from vivit_jax.data.windows import Grid
@@ -130,6 +130,15 @@ def test_a_truth_file_that_cannot_be_used_is_refused_with_its_line(
     assert (code, out) == (2, "")
     assert f"{truth}" in error
     assert message in error
+
+
+def test_labels_of_json_are_any_and_what_is_no_table_is_refused(tmp_path):
+    file = tmp_path / "truth.json"
+    file.write_text('{"a": [{"begin": 0, "end": 1, "label": 0}]}')
+    assert truth.read_truth(str(file))["a"][0].label == "0"
+    file.write_text('{"database": [1]}')
+    with pytest.raises(InputError, match='its "database" is a list'):
+        truth.read_truth(str(file))
 
 
 def test_windows_longer_than_the_video_and_cut_files_are_told(command, video, tmp_path):

@@ -11,8 +11,10 @@ from data.conftest import write_video
 from PIL import Image
 
 from vivit_jax import explain, restore, terminal, train, watching
+from vivit_jax.analysis import attribution
 from vivit_jax.data import windows
 from vivit_jax.data.geometry import Geometry
+from vivit_jax.errors import InputError
 
 FILES = ("explain.mp4", "explain.png", "timeline.png")
 MASKED = {"name": "masked_pixels", "decoder_width": 24, "decoder_depth": 1, "decoder_heads": 2}
@@ -173,6 +175,55 @@ def test_in_a_mask_any_colour_is_filled_and_the_middle_square_counts(tmp_path):
     assert np.argwhere(inner).tolist() == [[2, 2], [2, 3], [3, 2], [3, 3]]
 
 
+def test_of_a_mask_what_is_transparent_is_not_filled_and_what_is_no_picture_is_refused(
+    tmp_path, monkeypatch
+):
+    painted = np.full((32, 32, 4), 255, np.uint8)
+    painted[:, 16:, 3] = 0
+    Image.fromarray(painted).save(tmp_path / "mask.png")
+    found = restore.read_mask(tmp_path / "mask.png", Geometry(16, test_crops=1))
+    assert found.sum() == 128
+    assert found[:, :8].all()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)
+    with pytest.raises(InputError, match="is no picture that can be read"):
+        restore.read_mask(tmp_path / "mask.png", Geometry(16, test_crops=1))
+
+
+def test_windows_that_leave_frames_between_them_restore_no_video(run, masked, video, tmp_path):
+    given = ["--checkpoint", masked, video, "--out", tmp_path, "--task", "denoise", "--json"]
+    code, (answer,), _ = run(restore, *given, "--hop", "1.5")
+    assert code == 1
+    assert "give a shorter --hop" in answer["error"]["message"]
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_a_model_makes_of_a_window_that_is_not_finite_is_lost(
+    run, tiny_run, video, tmp_path, monkeypatch, whole
+):
+    def spoilt(*arguments):
+        attributed = attribute(*arguments)
+
+        def of(clips):
+            found = attributed(clips)
+            tubelets = found.tubelets.copy()
+            tubelets[: None if whole else 1] = np.nan
+            return found._replace(tubelets=tubelets)
+
+        return of
+
+    attribute = attribution.attribute
+    monkeypatch.setattr(attribution, "attribute", spoilt)
+    given = ["--checkpoint", tiny_run, video, "--out", tmp_path, "--json"]
+    code, (answer,), _ = run(explain, *given)
+    assert code == 1
+    if whole:
+        assert answer["error"]["cause"] == "not_finite"
+    else:
+        assert answer["lost"][0]["cause"] == "not_finite"
+        assert len(answer["explained"]) == answer["windows"] - 1
+
+
 def test_what_is_exact_is_none_in_json_and_exact_in_words(run, masked, video, tmp_path):
     given = ["--checkpoint", masked, video, "--out", tmp_path, "--task", "denoise", "--evaluate"]
     code, (answer,), _ = run(restore, *given, "--noise", 0, "--json")
@@ -208,12 +259,18 @@ def test_where_the_first_windows_cannot_be_read_the_film_is_grey_or_the_video_an
     first, end = len(data) // 40, len(data) // 12  # within the first frames
     data[first:end] = bytes(end - first)
     spoilt.write_bytes(data)
-    given = ["--checkpoint", masked, spoilt, whole, "--out", tmp_path / "out", "--task", "denoise"]
-    code, answers, _ = run(restore, *given, "--json")  # the video is one stretch, and lost
+    gone = tmp_path / "gone.mp4"
+    place, end = data.index(b"mdat") + 4, data.index(b"moov") - 4
+    gone.write_bytes(data[:place] + bytes(end - place) + data[end:])
+    given = ["--checkpoint", masked, "--task", "denoise", "--out", tmp_path / "out"]
+    given += [spoilt, whole, gone]
+    code, answers, _ = run(restore, *given, "--json")
     assert code == 1
-    assert "a.mp4 can be used: corrupt" in answers[0]["error"]["message"]
+    assert "gone.mp4 can be used: corrupt" in answers[2]["error"]["message"]
+    assert answers[2]["error"]["cause"] == "corrupt"
     assert answers[1]["windows"] == 2
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["b.restored.mp4"]
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    assert names == {"a.restored.mp4", "b.restored.mp4"}
 
     monkeypatch.setattr(watching, "GROUP", 1)
     monkeypatch.setattr(windows, "STRETCH", 8 * tiny.SIZE**2 * 3)
@@ -257,7 +314,13 @@ def test_a_video_that_was_cut_is_partial_and_one_without_pictures_is_an_error(
             ["--class", "c"],
             "--class = 'c'; none of the 2 classes is called that",
         ),
-        (explain, ["--steps", "0"], "--steps is 0; expected at least 1"),
+        (
+            explain,
+            ["--steps", "0", "--method", "integrated_gradients"],
+            "--steps is 0; expected at least 1",
+        ),
+        (explain, ["--steps", "3"], "--steps does nothing without --method integrated_gradients"),
+        (explain, ["--removed", "mean"], "--removed does nothing without --evaluate"),
         (explain, ["--method", "guess"], "invalid choice: 'guess'"),
         (restore, ["--task", "denoise"], "which predicts no pixels: restoring needs one of"),
         (restore, ["--task", "fill"], "--task fill needs --region or --mask"),

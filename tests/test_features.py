@@ -146,6 +146,21 @@ def test_files_folders_and_lists_with_a_video_that_cannot_be_read(
     for path, views in wanted.items():
         np.testing.assert_allclose(np.load(out / rows[path]["file"]), views, atol=1e-5)
 
+    one = tmp_path / "one.mp4"
+    shutil.copy(paths[4], one)
+    assert main(monkeypatch, "--checkpoint", workdir, "--out", out, "--views", one) == 0
+    np.testing.assert_allclose(np.load(out / rows[str(one)]["file"]), expected[paths[4]], atol=1e-5)
+    one.write_bytes(b"")
+    assert main(monkeypatch, "--checkpoint", workdir, "--out", out, "--views", one) == 1
+    assert not (out / rows[str(one)]["file"]).exists()
+    about = json.loads((out / "features.json").read_text())
+    (out / "features.json").write_text(json.dumps({**about, "digest": "other"}))
+    assert main(monkeypatch, "--checkpoint", workdir, "--out", out, "--views", one) == 2
+    assert "holds other features: digest was 'other' and is" in capsys.readouterr().err
+    (out / "features.json").write_text("{")
+    assert main(monkeypatch, "--checkpoint", workdir, "--out", out, "--views", one) == 2
+    assert "is broken" in capsys.readouterr().err
+
 
 def test_tokens_have_the_summary_as_their_mean(workdir, expected, tmp_path, monkeypatch):
     path, views = next(iter(expected.items()))

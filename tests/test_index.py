@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from vivit_jax import files
-from vivit_jax.analysis import approximate, nearest, parts, queries
+from vivit_jax.analysis import approximate, nearest, parts, queries, searched
 from vivit_jax.analysis.index import Index
 from vivit_jax.analysis.indexing import Builder
 from vivit_jax.analysis.mean_pictures import FEATURES, compared, mean_pictures
@@ -142,6 +142,61 @@ def test_what_is_there_is_known_by_size_and_time(tmp_path):
     assert again.has(str(video))
     os.utime(video, ns=(1, changed + 1))
     assert not again.has(str(video))
+
+
+def test_what_can_be_read_no_more_is_in_no_answer_and_is_tried_again(folder):
+    builder = Builder(folder, ABOUT)
+    builder.refuse("a", "a cannot be read")
+    builder.refuse("new", "new cannot be read")
+    builder.flush()
+    again = Builder(folder, ABOUT)
+    assert again.counts == {"videos": 2, "windows": 9, "bad_videos": 2}
+    assert not again.has("a")
+    index = Index(folder)
+    assert [entry.id for entry in index.entries] == ["c", "b"]
+    assert index.part(0, 99).shape == (9, D)
+    again.add(*made("a", 1))
+    again.flush()
+    assert [entry.id for entry in Index(folder).entries] == ["c", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("cause", "there"), [("corrupt", True), ("timeout", False), ("crashed", False)]
+)
+def test_what_a_passing_fault_took_is_looked_at_again(tmp_path, cause, there):
+    video = tmp_path / "a.mp4"
+    video.write_bytes(b"12345")
+    size, changed = files.stamp(str(video))
+    lost = [{"begin": 0.0, "end": 1.0, "cause": cause, "message": "so"}]
+    entry, rows = made(str(video), 2)
+    builder = Builder(tmp_path / "index", ABOUT)
+    builder.add(entry._replace(size=size, changed=changed, lost=lost), rows)
+    builder.flush()
+    assert builder.has(str(video)) == there
+
+
+def test_what_has_changed_since_is_known(tmp_path):
+    video = tmp_path / "a.mp4"
+    video.write_bytes(b"12345")
+    size, changed = files.stamp(str(video))
+    entry = made(str(video), 2)[0]._replace(size=size, changed=changed)
+    assert parts.state(entry) == "same"
+    video.write_bytes(b"123")
+    assert parts.state(entry) == "changed"
+    video.unlink()
+    assert parts.state(entry) == "gone"
+
+
+def test_of_several_labels_one_that_both_have_is_enough(folder):
+    builder = Builder(folder, {**ABOUT, "several": True})
+    for name, label in (("a", "x|y"), ("b", "y|x"), ("c", "z|y")):
+        builder.label(name, label)
+    builder.flush()
+    index = Index(folder)
+    names, labels = searched.labels_of(index)
+    assert names == ["x", "y", "z"]
+    found = searched.judge(index.part(0, 99), index.owner, labels)
+    assert found["recall_at_1"] == found["chance"] == 1
 
 
 @pytest.mark.parametrize("ending", [".npy", ".json"])

@@ -295,6 +295,16 @@ def test_what_is_cut_or_no_video_breaks_off(command, tmp_path):
     assert "error: no_video: no stream of moving pictures" in out
 
 
+def test_an_avi_whose_stamps_tell_nothing_is_seen_at_its_rate(tmp_path, command):
+    video = write_video(tmp_path / "a.avi", 20, options={"bf": "2"})
+    stream = Stream(str(video), [], 4, EACH, SMALL)
+    assert [one.begin for one in seen(stream)] == pytest.approx([0, 0.4, 0.8, 1.2, 1.6])
+    short = write_video(tmp_path / "short.mp4", 3)
+    code, (out, _) = command("--live", short)
+    assert code == 0
+    assert "it ended with 3 frames, before a window was whole" in out
+
+
 @pytest.mark.parametrize(
     ("source", "allow", "message"),
     [

@@ -46,6 +46,15 @@ def test_a_fingerprint_is_of_the_weights_and_of_how_clips_are_made(tiny_run):
     params = jax.tree.map(lambda x: x * 1.5, params)
     other.__dict__["encoder"] = encoder, params
     assert other.fingerprint != first.fingerprint
+    assert first.fingerprint_of_scores == same.fingerprint_of_scores
+    head = Observer(str(tiny_run))
+    objective, params = head.objective
+    head.__dict__["objective"] = (
+        objective,
+        {**params, "head": jax.tree.map(jnp.negative, params["head"])},
+    )
+    assert head.fingerprint == first.fingerprint
+    assert head.fingerprint_of_scores != first.fingerprint_of_scores
 
 
 @pytest.mark.slow

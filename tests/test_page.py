@@ -24,7 +24,8 @@ from vivit_jax.data.examples import Example, Listed, Sources
 from vivit_jax.data.frames import Frames
 from vivit_jax.data.labels import keep_label_maps
 from vivit_jax.page import attention, curves, health, summary, videos
-from vivit_jax.page.judged import read_judged
+from vivit_jax.page.curves import charts
+from vivit_jax.page.judged import Head, Judged, intervals, read_judged
 from vivit_jax.page.runs import read_runs
 
 NODE = shutil.which("node") or ""
@@ -102,6 +103,44 @@ def test_all_evaluations_of_the_newest_step_count(tmp_path):
         {"step": 9, "split": "eval", "knn_top1": 0.2},
     )
     assert run.last == {"step": 9, "split": "eval", "reconstruction_psnr": 21.0, "knn_top1": 0.2}
+
+
+def test_ends_of_intervals_are_no_results_of_their_own(tmp_path):
+    lines = [
+        {"step": step, "split": "eval", "top1_head_1": 0.5, "top1_low_head_1": 0.2}
+        | {"top1_high_head_1": 0.9}
+        for step in (1, 2)
+    ]
+    run = having(tmp_path / "run", *lines)
+    assert [chart["key"] for chart in charts([run])[0]] == ["top1_head_1"]
+    said = summary.results([run], [{}])
+    assert "[20.0, 90.0]" in said
+    assert "low" not in said
+
+
+def test_of_several_runs_each_block_names_its_own(tmp_path, workdir):
+    bare = having(tmp_path / "bare")
+    page = report.make([workdir, bare.workdir], videos=0)
+    (section,) = re.findall(r'<section id="classes">.*?</section>', page)
+    assert f'run0"></i>{workdir.name}</h3>' in section
+
+
+def test_a_run_that_was_judged_otherwise_says_so(tmp_path):
+    found = having(tmp_path / "a", {"step": 3, "split": "eval", "retrieval_recall_at_1": 0.25})
+    assert "<b>25.0 %</b>" in report.make([found.workdir])
+    other = having(tmp_path / "b", {"step": 3, "split": "eval", "feature_std": 0.25})
+    assert "Judged at step 3: see Results." in report.make([other.workdir])
+
+
+def test_scores_that_are_no_numbers_say_nothing():
+    targets = np.eye(3, dtype=bool)[[0, 0, 1, 2]]
+    scores = np.full((4, 3), np.nan)
+    scores[2] = 0.1, 0.8, 0.1
+    head = Head(("a", "b", "c"), scores, targets, False)
+    assert head.predicted.tolist() == [[False] * 3, [False] * 3, [False, True, False], [False] * 3]
+    assert head.confusion.sum() == head.confusion[1, 1] == 1
+    two = Judged(list("wxyz"), [head, head])
+    assert intervals(two)["top1"].value == 0.25
 
 
 def test_no_number_of_features_is_the_best(tmp_path):

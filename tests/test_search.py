@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import shutil
 import sys
 
@@ -15,6 +16,7 @@ from PIL import Image
 from vivit_jax import search, summarise, terminal, train
 from vivit_jax.analysis.index import Index
 from vivit_jax.data import windows
+from vivit_jax.workdir_lock import locked
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +132,38 @@ def test_a_video_finds_its_copy_and_not_itself(said, videos, index, tmp_path):
     own = [hit for hit in found["hits"] if hit["video"] == str(videos / "a.mp4")]
     assert own
     assert all(hit["end"] <= 0.8 + 1e-6 or hit["begin"] >= 1.2 - 1e-6 for hit in own)
+
+
+def test_an_answer_says_what_has_changed_since(said, workdir, videos, tmp_path):
+    copy = shutil.copy(videos / "a.mp4", tmp_path / "copy.mp4")
+    options = ("--checkpoint", workdir, "--index", tmp_path / "index")
+    with locked(tmp_path / "index"):
+        code, _, besides = said(search, "build", *options, copy)
+    assert code == 2
+    assert "take another --index" in besides
+    assert said(search, "build", *options, copy, videos / "b.mp4")[0] == 0
+    os.utime(copy, ns=(1, 1))
+    ask = ("--index", tmp_path / "index", "--video", videos / "a.mp4", "--top", 2)
+    code, (found,), _ = said(search, "query", *ask, "--json")
+    states = {pathlib.Path(hit["video"]).name: hit["state"] for hit in found["hits"]}
+    assert states == {"copy.mp4": "changed", "b.mp4": "same"}
+    pathlib.Path(copy).unlink()
+    assert "copy.mp4  (not there any more)" in said(search, "query", *ask)[2]
+    besides = said(search, "duplicates", "--index", tmp_path / "index")[2]
+    assert "1 of the 2 videos" in besides
+
+
+def test_the_model_of_an_index_is_asked_for_where_it_is_gone(said, workdir, videos, tmp_path):
+    moved = shutil.copytree(workdir, tmp_path / "run")
+    options = ("--checkpoint", moved, "--index", tmp_path / "index")
+    assert said(search, "build", *options, videos / "a.mp4")[0] == 0
+    shutil.rmtree(moved)
+    ask = ("--index", tmp_path / "index", "--video", videos / "a.mp4")
+    code, _, besides = said(search, "query", *ask)
+    assert code == 2
+    assert "The model that made --index" in besides
+    assert "Say by --checkpoint where it is now" in besides
+    assert said(search, "query", *ask, "--checkpoint", workdir)[0] == 0
 
 
 def test_a_damaged_question_is_answered_as_partial(said, videos, index):

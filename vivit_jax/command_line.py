@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # JAX takes long to import, and --help needs none of it
     from vivit_jax.watching import Watched, Watcher
 
 Answer = dict[str, Any]
-_LETTERS = 150  # bytes of a video's name that those of its pictures begin with; disks take 255
+_BYTES = 150  # of a video's name, which those of its pictures begin with; disks take 255
 
 
 def add_model(to: argparse.ArgumentParser) -> None:
@@ -141,10 +141,17 @@ def names(paths: Iterable[str]) -> dict[str, str]:
     def name(path: str) -> str:
         stem, whole = pathlib.Path(path).stem, os.path.abspath(path)
         mark = hashlib.blake2b(os.fsencode(whole), digest_size=4).hexdigest()
-        short = os.fsdecode(os.fsencode(stem)[:_LETTERS])
+        short = shortened(stem)
         return stem if stems[stem] == 1 and short == stem else f"{short}-{mark}"
 
     return {path: name(path) for path in paths}
+
+
+def shortened(text: str) -> str:
+    """Returns the beginning of a name that leaves room for more."""
+    while len(os.fsencode(text)) > _BYTES:
+        text = text[:-1]
+    return text
 
 
 def make_folder(folder: pathlib.Path, option: str = "--out") -> None:

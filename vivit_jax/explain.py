@@ -41,12 +41,17 @@ def main() -> int:
     parser.add_argument("--out", required=True, type=pathlib.Path, help="folder of the pictures")
     parser.add_argument("--class", dest="chosen", help="explained; the most probable unless told")
     parser.add_argument("--method", choices=METHODS, help="see above")
-    parser.add_argument("--steps", type=int, default=32, help="of integrated_gradients; 32")
+    parser.add_argument("--steps", type=int, help="of integrated_gradients; 32")
     parser.add_argument("--evaluate", action="store_true", help="by deletion and insertion")
     parser.add_argument(
-        "--removed", choices=REMOVED, default=REMOVED[0], help="what takes deleted tubelets' place"
+        "--removed", choices=REMOVED, help=f"what takes deleted tubelets' place; {REMOVED[0]}"
     )
     given = parser.parse_args()
+    other = given.method != "integrated_gradients"
+    modes = [("without --evaluate", not given.evaluate, ("removed",))]
+    modes += [("without --method integrated_gradients", other, ("steps",))]
+    command_line.refuse(parser, given, modes)
+    command_line.fill_in(given, {"steps": 32, "removed": REMOVED[0]})
     if given.steps < 1:
         parser.error(f"--steps is {given.steps}; expected at least 1")
     return explain(given)

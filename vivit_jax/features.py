@@ -8,10 +8,10 @@ video's views [D]; with --views the summary of each view [V D], with --tokens th
 [V N D]. DIR/index.csv tells which file is whose, with its label and split where they are known; an
 id is the run's own, or the absolute path of a video that was named.
 
-What is there already is not made again, so a command that was stopped goes on. Any objective will
-do, and where the run keeps an average of weights, that is what is used. Exit codes: 0 all videos
-were read, 1 some were not (DIR/bad_videos.jsonl), 2 something that was given cannot be used; 130
-after Ctrl-C.
+What is there already is not made again, unless the video's file has changed, so a command that was
+stopped goes on; arrays of another model are refused. Any objective will do, and where the run keeps
+an average of weights, that is what is used. Exit codes: 0 all videos were read, 1 some were not
+(DIR/bad_videos.jsonl), 2 something that was given cannot be used; 130 after Ctrl-C.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import os
 import pathlib
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -35,7 +35,7 @@ from vivit_jax.data.examples import Example, Listed, Stored
 from vivit_jax.data.folders import refuse_none, videos_below
 from vivit_jax.data.lists import LISTS, read_list
 from vivit_jax.errors import InputError
-from vivit_jax.files import replacing, write_csv
+from vivit_jax.files import replacing, stamp, write_csv
 from vivit_jax.metrics import Progress
 from vivit_jax.terminal import command_parser, run, speak
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # JAX takes long to import, and --help needs none of it
     from vivit_jax.trained import Saved
 
 INDEX, ABOUT = "index.csv", "features.json"
-HEADER = ("id", "file", "label", "split")
+HEADER = ("id", "file", "label", "split", "size", "changed")
 _LETTERS = 80  # of an id that its file's name shows
 
 
@@ -65,9 +65,12 @@ class Video(NamedTuple):
         return f"{shown.strip('._')}-{hashlib.blake2b(identity, digest_size=8).hexdigest()}.npy"
 
     @property
-    def row(self) -> tuple[str, ...]:
-        """Its line of the index."""
-        return (self.id, self.file, self.label, self.split)
+    def stamp(self) -> tuple[str, str]:
+        """What tells whether its file has changed: size and time; empty where it is no file."""
+        if not isinstance(self.path, str):
+            return "", ""
+        size, changed = stamp(self.path)
+        return str(size), str(changed)
 
 
 def main() -> int:
@@ -102,6 +105,7 @@ def extract(arguments: argparse.Namespace) -> int:
     import jax
 
     from vivit_jax import config, sharding, trained
+    from vivit_jax.digest import digests
     from vivit_jax.evals.frozen import FrozenEncoder
     from vivit_jax.evals.split import Pass
 
@@ -116,32 +120,40 @@ def extract(arguments: argparse.Namespace) -> int:
         raise InputError(f"{saved.where} is no run with videos of its own: give some, and --out.")
     videos = named(arguments.videos, data.labels) if arguments.videos else own(saved)
     out = pathlib.Path(arguments.out or f"{saved.workdir}/features/{saved.step:08d}-{kind}")
+    mesh = sharding.make_mesh(config.Mesh())  # whatever the run's was
+    encoder, params = trained.read_encoder(saved, sharding.replicated(mesh))
+    letters = json.dumps(digests(params)[0], sort_keys=True).encode()
     about = {
         "checkpoint": saved.where,
         "step": saved.step,
         "weights": saved.weights,
+        "digest": hashlib.blake2b(letters, digest_size=8).hexdigest(),
         "kind": kind,
         **views,
     }
     match_about(out.absolute() / ABOUT, about, write=first_process)
 
-    missing = [video for video in videos if not (out / video.file).exists()]
+    before, now = stamps_in(out / INDEX), {video.id: video.stamp for video in videos}
+    changed = [v for v in videos if v.id in before and before[v.id] != now[v.id]]
+    missing = [v for v in videos if v in changed or not (out / v.file).exists()]
     names = hashlib.blake2b("\n".join(video.file for video in missing).encode(), digest_size=8)
     left = {"videos without features": len(missing), "digest of their names": names.hexdigest()}
     agreement.agree("the videos", left)
+    if first_process:
+        for video in changed:  # or one that cannot be read any more would keep its array
+            (out / video.file).unlink(missing_ok=True)
     try:
         if missing:
-            mesh = sharding.make_mesh(config.Mesh())  # whatever the run's was
             parts = sharding.batch_parts(mesh)
             wanted = min(data.batch_size / (clips * crops), len(missing))
             at_once = math.ceil(wanted / parts) * parts
-            encoder, params = trained.read_encoder(saved, sharding.replicated(mesh))
             data = dataclasses.replace(data, labels="single")  # none is read
             frozen = FrozenEncoder(encoder, Pass(data, mesh, **views, batch_size=at_once), kind)
             write(frozen, params, missing, out, first_process)
     finally:
         if first_process:
-            write_index(out / INDEX, [v for v in videos if (out / v.file).exists()])
+            there = [video for video in videos if (out / video.file).exists()]
+            write_index(out / INDEX, there, now)
     processes.barrier("end")  # the first still wrote
     return tell(videos, out) if first_process else 0
 
@@ -229,7 +241,12 @@ def match_about(file: pathlib.Path, about: dict[str, Any], write: bool) -> None:
       InputError: the folder has features that were made otherwise, or cannot be written into.
     """
     if file.exists():
-        before = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            before = dict(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(
+                f"{file} is broken ({error}): delete it, or give another --out."
+            ) from error
         changed = [
             f"{name} was {before.get(name)!r} and is {value!r}"
             for name, value in about.items()
@@ -273,15 +290,32 @@ def write(
             progress.look(done)
 
 
-def write_index(file: pathlib.Path, videos: Iterable[Video]) -> None:
-    """Writes which array is whose, and keeps the lines of other videos that have one."""
-    rows = {}
-    if file.exists():
-        with file.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
-            before = list(csv.reader(lines))[1:]
-        rows = {row[0]: row for row in before if (file.parent / row[1]).exists()}
-    rows |= {video.id: list(video.row) for video in videos}
+def write_index(
+    file: pathlib.Path, videos: Iterable[Video], stamps: Mapping[str, tuple[str, str]]
+) -> None:
+    """Writes which array is whose, and keeps the lines of other videos that have one.
+
+    Args:
+      file: the index.
+      videos: that have an array.
+      stamps: of the files that these were made of, by id.
+    """
+    rows = {row[0]: row for row in read_index(file) if (file.parent / row[1]).exists()}
+    rows |= {v.id: [v.id, v.file, v.label, v.split, *stamps[v.id]] for v in videos}
     write_csv(file, [HEADER, *rows.values()])
+
+
+def read_index(file: pathlib.Path) -> list[list[str]]:
+    """Returns the lines of an index; none where there is none."""
+    if not file.exists():
+        return []
+    with file.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
+        return list(csv.reader(lines))[1:]
+
+
+def stamps_in(file: pathlib.Path) -> dict[str, tuple[str, str]]:
+    """Returns the stamp of the file that each array was made of, by id."""
+    return {row[0]: (row[4], row[5]) for row in read_index(file) if len(row) == len(HEADER)}
 
 
 if __name__ == "__main__":

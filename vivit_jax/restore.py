@@ -8,7 +8,7 @@
 The model sees the middle square of a picture at its own size; DIR/NAME.restored.mp4 shows it as it
 was, as it was given to the model (what is hidden is grey), and restored. --region is in shares of
 this square, from its upper left corner. A mask is painted over the whole picture, of any size: what
-is not black in its middle square is filled.
+is not black, nor transparent, in its middle square is filled.
 
 What is restored is a mixture of the model's prediction and a plain one, by shares that are learnt
 in the video itself, where both can be checked. --evaluate takes the video for the truth and tells
@@ -162,8 +162,9 @@ def read_mask(file: pathlib.Path, geometry: "Geometry") -> np.ndarray:
     try:
         with Image.open(file) as picture:
             width, height = picture.size
-            painted = np.asarray(picture.convert("RGB")).any(axis=-1)  # dark blue is hardly bright
-    except OSError as error:
+            *colours, alpha = np.moveaxis(np.asarray(picture.convert("RGBA")), -1, 0)
+            painted = np.any(colours, axis=0) & (alpha > 0)  # dark blue is hardly bright
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"--mask={file} is no picture that can be read: {error}.") from error
     (box,) = choose_boxes(geometry, height, width, np.random.default_rng(0))
     corners = (box.left, box.top, box.left + box.width, box.top + box.height)

@@ -7,9 +7,10 @@
     python -m vivit_jax.search evaluate --index DIR
 
 An index holds what an encoder makes of every window of its videos. `build` adds the videos that it
-lacks, or that have changed; one that was stopped goes on with the same command. Labels come from
-lists (`path label` lines), and `evaluate` judges by them. Of each video the best moment is shown,
-with --moments all. A question that is part of a video of the index does not find itself.
+lacks, or that have changed; one that was stopped goes on with the same command. An answer says
+which of its videos have changed since, or are gone. Labels come from lists (`path label` lines),
+and `evaluate` judges by them. Of each video the best moment is shown, with --moments all. A
+question that is part of a video of the index does not find itself.
 
 Exit codes: 0 all of all videos was read, 1 it was not (DIR/bad_videos.jsonl), 2 something that was
 given cannot be used; 130 after Ctrl-C, 141 where nobody reads on.
@@ -25,8 +26,6 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from vivit_jax import command_line, features
 from vivit_jax.errors import InputError
 from vivit_jax.terminal import add_workers, command_parser, run, speak
@@ -40,6 +39,7 @@ if TYPE_CHECKING:  # JAX takes long to import, and --help needs none of it
     from vivit_jax.watching import Lost
 
 Answer = dict[str, Any]
+_STATES = {"changed": "changed since it was looked at", "gone": "not there any more"}
 
 
 def main() -> int:
@@ -99,16 +99,22 @@ def build(arguments: argparse.Namespace) -> int:
     """Adds videos to an index; returns the exit code."""
     from vivit_jax.analysis.indexing import Builder, encoded, source_of
     from vivit_jax.observer import Observer
+    from vivit_jax.workdir_lock import locked
 
     observer = Observer(arguments.checkpoint)
     kind = observer.experiment.data.labels
     videos = features.named(arguments.videos, kind if kind in ("multi", "heads") else "single")
-    about = {"checkpoint": source_of(observer), "fingerprint": observer.fingerprint}
     windows = {name: getattr(arguments, name) for name in ("window", "hop", "crops")}
-    builder = Builder(arguments.index, {**about, "windows": windows})
+    about = {
+        "checkpoint": source_of(observer),
+        "fingerprint": observer.fingerprint,
+        "windows": windows,
+        "several": kind == "multi",
+    }
     labels = {str(video.path): video.label for video in videos}
 
-    with command_line.watcher(observer, arguments) as watcher:
+    with locked(arguments.index, "--index"), command_line.watcher(observer, arguments) as watcher:
+        builder = Builder(arguments.index, about)
 
         def of(path: str) -> Answer:
             builder.label(path, labels[path])
@@ -157,7 +163,15 @@ def query(arguments: argparse.Namespace) -> int:
     from vivit_jax.observer import Observer
 
     index = Index(arguments.index)
-    observer = Observer(arguments.checkpoint or index.about["checkpoint"])
+    try:
+        observer = Observer(arguments.checkpoint or index.about["checkpoint"])
+    except InputError as error:
+        if arguments.checkpoint:
+            raise
+        raise InputError(
+            f"The model that made --index={arguments.index} is not where it was: {error} Say by "
+            "--checkpoint where it is now, or build another index."
+        ) from error
     if arguments.out:
         command_line.make_folder(arguments.out)
     ask = _of_video if arguments.name is None else _of_class
@@ -165,7 +179,9 @@ def query(arguments: argparse.Namespace) -> int:
     made = {**asked, "index": str(arguments.index), "partial": bool(lost)}
     made |= {"lost": [one._asdict() for one in lost], "hits": [hit._asdict() for hit in hits]}
     if arguments.out and hits:
-        made["picture"] = str(_sheet(arguments.out, arguments.name or asked["video"], hits))
+        name = pathlib.Path(arguments.video).stem if arguments.name is None else ""
+        named = name or f"class {arguments.name}"
+        made["picture"] = str(_sheet(arguments.out, named, arguments.name or asked["video"], hits))
     print(json.dumps(made) if arguments.json else _hits_in_words(made), flush=True)
     return int(bool(lost))
 
@@ -209,14 +225,22 @@ def _hits_in_words(made: Answer) -> str:
     what = made.get("class") or f"{made['video']} {made['begin']:.2f} to {made['end']:.2f} s"
     lines = [
         f"  {hit['score']:.4f}  {hit['begin']:9.2f} to {hit['end']:9.2f} s  {hit['video']}"
+        + (f"  ({_STATES[hit['state']]})" if hit["state"] in _STATES else "")
         for hit in made["hits"]
     ]
     lines += [f"  in pictures: {made['picture']}"] if "picture" in made else []
     return command_line.in_words({**made, "video": what}, lambda _: "\n".join(lines))
 
 
-def _sheet(folder: pathlib.Path, name: str, hits: "Sequence[Hit]") -> pathlib.Path:
-    """Writes a contact sheet of what was found; returns its path."""
+def _sheet(folder: pathlib.Path, name: str, title: str, hits: "Sequence[Hit]") -> pathlib.Path:
+    """Writes a contact sheet of what was found; returns its path.
+
+    Args:
+      folder: for it.
+      name: that its file begins with.
+      title: of what was asked.
+      hits: the answer.
+    """
     from vivit_jax.analysis.sheet import Cell, first_frames, write_sheet
 
     shown = first_frames([(hit.video, hit.begin) for hit in hits])
@@ -224,9 +248,9 @@ def _sheet(folder: pathlib.Path, name: str, hits: "Sequence[Hit]") -> pathlib.Pa
         Cell(picture, [hit.video, f"{hit.begin:.2f} to {hit.end:.2f} s   {hit.score:.4f}"])
         for hit, picture in zip(hits, shown, strict=True)
     ]
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", pathlib.Path(name).stem)
+    stem = command_line.shortened(re.sub(r"[^\w.-]+", "_", name))
     file = folder / f"{stem}.search.png"
-    write_sheet(file, f"{name}: the nearest {len(hits)}", cells)
+    write_sheet(file, f"{title}: the nearest {len(hits)}", cells)
     return file
 
 
@@ -236,6 +260,7 @@ def duplicates(arguments: argparse.Namespace) -> int:
     from vivit_jax.analysis.index import Index
 
     index = Index(arguments.index)
+    _note_changes(index)
     pictures = mean_pictures.patterns(index.part(0, len(index), pictures=True))
     rows = (index.part(0, len(index)), arguments.above), (pictures, copies.PICTURES)
     pairs, similarity = nearest.pairs_above(rows, index.owner)
@@ -285,28 +310,37 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from vivit_jax.analysis.index import Index
 
     index = Index(arguments.index)
-    labels = np.array(index.labels)
-    known = (labels != "")[index.owner]
-    names, numbers = np.unique(labels[labels != ""], return_inverse=True)
+    _note_changes(index)
+    names, of = searched.labels_of(index)
     if len(names) < 2:
         raise InputError(
             f"--index={arguments.index} has videos of {len(names)} labels, and to judge takes two: "
             "build it from lists of `path label` lines."
         )
-    of = np.zeros(len(labels), int)
-    of[labels != ""] = numbers
-    owner, own = index.owner[known], of[index.owner[known]]
+    labelled = of.max(axis=1)
+    known = labelled[index.owner]
+    owner = index.owner[known]
     pictures = index.part(0, len(index), pictures=True)
     made: Answer = {
         "index": str(arguments.index),
-        "videos": int((labels != "").sum()),
+        "videos": int(labelled.sum()),
         "windows": int(known.sum()),
         "labels": len(names),
-        "features": searched.judge(index.part(0, len(index))[known], owner, own),
-        "mean_pictures": searched.judge(mean_pictures.compared(pictures[known]), owner, own),
+        "features": searched.judge(index.part(0, len(index))[known], owner, of),
+        "mean_pictures": searched.judge(mean_pictures.compared(pictures[known]), owner, of),
     }
     print(json.dumps(made) if arguments.json else _results_in_words(made), flush=True)
     return 0
+
+
+def _note_changes(index: "Index") -> None:
+    """Says how many videos of an index are no longer what they were."""
+    from vivit_jax.analysis.parts import state
+
+    states = [state(entry) for entry in index.entries]
+    for name, words in _STATES.items():
+        if count := states.count(name):
+            command_line.note(f"{count} of the {len(states)} videos of {index.folder}: {words}.")
 
 
 def _results_in_words(made: Answer) -> str:

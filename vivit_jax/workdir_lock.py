@@ -34,13 +34,16 @@ class LostLock(RuntimeError):
 
 
 @contextlib.contextmanager
-def locked(workdir: pathlib.Path, stale: float = STALE) -> Iterator[Callable[[], None]]:
+def locked(
+    workdir: pathlib.Path, option: str = "--workdir", stale: float = STALE
+) -> Iterator[Callable[[], None]]:
     """Holds a workdir, which is made where it is missing; yields Lock.check.
 
     All processes of a run do this together; the first holds it for them.
 
     Args:
-      workdir: of the run.
+      workdir: of the run, or another folder that one process at a time may write.
+      option: by which it was given, for messages.
       stale: seconds for which a lock from elsewhere is watched.
 
     Raises:
@@ -49,7 +52,7 @@ def locked(workdir: pathlib.Path, stale: float = STALE) -> Iterator[Callable[[],
     lock, refusal = None, ""
     if processes.together()[1] == 0:
         try:
-            lock = Lock(workdir, stale)
+            lock = Lock(workdir, option, stale)
         except InputError as error:
             refusal = str(error)
     if said := next(filter(None, processes.tell_all("the lock", refusal).values()), ""):
@@ -64,11 +67,11 @@ def locked(workdir: pathlib.Path, stale: float = STALE) -> Iterator[Callable[[],
 class Lock:
     """A workdir that is held by this process."""
 
-    def __init__(self, workdir: pathlib.Path, stale: float = STALE):
+    def __init__(self, workdir: pathlib.Path, option: str = "--workdir", stale: float = STALE):
         """Takes the workdir; see `locked`."""
-        self.file = workdir / FILE
+        self.file, self._option = workdir / FILE, option
         self._mine = {**_this_process(), "token": uuid.uuid4().hex, "beat": 0}
-        check_writable(workdir)
+        check_writable(workdir, option)
         while not self._create():
             self._refuse_or_remove(stale)
         self._ended = threading.Event()
@@ -142,7 +145,7 @@ class Lock:
         if alive:
             raise InputError(
                 f"{self.file.parent} is held by another run: {_named(_read(self.file))}. "
-                "Wait for it, stop it, or take another --workdir."
+                f"Wait for it, stop it, or take another {self._option}."
             )
         left = self.file.with_name(f".{FILE}.left.{self._mine['token']}")
         with contextlib.suppress(FileNotFoundError):
@@ -165,8 +168,12 @@ class Lock:
         return False
 
 
-def check_writable(workdir: pathlib.Path) -> None:
+def check_writable(workdir: pathlib.Path, option: str = "--workdir") -> None:
     """Makes a workdir, and refuses one in which something cannot be written.
+
+    Args:
+      workdir: the folder.
+      option: by which it was given, for messages.
 
     Raises:
       InputError: names the path.
@@ -179,11 +186,11 @@ def check_writable(workdir: pathlib.Path) -> None:
         inside = [*workdir.glob("*.jsonl"), *(one for one in workdir.iterdir() if one.is_dir())]
         closed = [one for one in inside if not os.access(one, os.W_OK)]
     except OSError as error:
-        raise InputError(f"--workdir={workdir} cannot be written into: {error}.") from error
+        raise InputError(f"{option}={workdir} cannot be written into: {error}.") from error
     if closed:
         raise InputError(
-            f"--workdir={workdir}: {min(closed)} cannot be written, as it belongs to another user "
-            "or is read-only. Take another --workdir, or make it yours."
+            f"{option}={workdir}: {min(closed)} cannot be written, as it belongs to another user "
+            f"or is read-only. Take another {option}, or make it yours."
         )
 
 

@@ -13,7 +13,7 @@ from conftest import STEP, frames_of, write_video
 
 from vivit_jax.data import canvas, container, decode
 from vivit_jax.data.clips import Moments, Sampling
-from vivit_jax.data.decode import DecodeError, read_views
+from vivit_jax.data.decode import DecodeError, measure, read_views
 from vivit_jax.data.geometry import Box, Geometry, choose_boxes
 from vivit_jax.data.scale import Scaler, quarter_turns
 
@@ -283,3 +283,19 @@ def test_every_odd_video_gives_frames_or_a_named_refusal(real_clips):
             except DecodeError as refusal:
                 found = refusal.cause and refusal.message
             assert found
+
+
+@pytest.mark.parametrize("reordered", ["0", "2"])
+def test_frames_that_an_avi_leaves_empty_are_not_counted(reordered, tmp_path):
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as made:
+        stream = made.add_stream("libx264", rate=20, options={"bf": reordered, "qp": "4"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for i in range(24):  # every second one is left out
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), i * STEP, np.uint8), "rgb24")
+            frame.pts, frame.time_base = 2 * i, Fraction(1, 20)
+            made.mux(stream.encode(frame))
+        made.mux(stream.encode(None))
+    assert measure(path).fps == pytest.approx(10)
+    clip = read_views(path, Moments((0.0, 1.0, 2.0)), Geometry(16, test_crops=1), (0,))[0]
+    assert (clip.mean(axis=(1, 2, 3)) / STEP).round().tolist() == [0, 10, 20]

@@ -1,6 +1,7 @@
 """Planted cuts, fades, flashes and pans; lists of parts of videos; the command."""
 
 import json
+import os
 import pathlib
 import sys
 
@@ -135,6 +136,15 @@ def test_a_damaged_video_tells_of_what_comes_before(cut_film, tmp_path):
     assert 0 < found[-1].end < 9.0
 
 
+def test_a_file_that_was_cut_tells_of_what_is_there_and_that_it_was(cut_film, tmp_path):
+    whole = film(tmp_path / "a.mkv", lambda i: moving(i // 30, 5 * i, 3), 90)
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    found, lost = find(str(whole))
+    assert "ended prematurely" in lost
+    assert 3 < found[-1].end < 8
+    assert find(str(cut_film))[1] == ""
+
+
 def run(monkeypatch, capsys, *arguments):
     monkeypatch.setattr(sys, "argv", ["shots", *map(str, arguments), "--workers", "1"])
     code = command.main()
@@ -188,6 +198,30 @@ def test_a_list_that_cannot_be_written_is_refused_before_anything_is_looked_at(
     monkeypatch.setattr(command, "look", lambda *_: pytest.fail("it was looked at"))
     with pytest.raises(InputError, match=message):
         run(monkeypatch, capsys, tmp_path / name, "--out", tmp_path / out)
+
+
+def test_labels_of_lists_are_kept_however_many_and_splits_are_no_classes(tmp_path):
+    for name in ("train/a/1.mp4", "train/b/2.mp4", "val/a/3.mp4", "else/a/4.mp4", "a.ogv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "list.csv").write_text("train/a/1.mp4,x,y\ntrain/b/2.mp4,z\n")
+    with pytest.raises(InputError, match="2 labels, expected one"):
+        command.videos([str(tmp_path / "list.csv")])
+    found = command.videos([str(tmp_path / "list.csv"), str(tmp_path / "a.ogv")], "multi")
+    assert [video.labels for video in found] == [("x", "y"), ("z",), ()]
+    command.write(tmp_path / "out.csv", found[:2], [{"shots": [{"begin": 0.0, "end": 1.0}]}] * 2)
+    sources = open_sources(
+        config.Data(train_list=str(tmp_path / "out.csv"), labels="multi", holdout=0.0)
+    )
+    assert sources.train.example(0).label == (0, 1)
+    (tmp_path / "else").rename(tmp_path / "train/else")
+    with pytest.raises(InputError, match="folders of splits, train, val: give one at a time, as"):
+        command.videos([str(tmp_path)])
+    os.symlink(tmp_path / "val", tmp_path / "train/linked")
+    with pytest.raises(InputError, match="follow_links"):
+        command.videos([str(tmp_path / "train")])
+    found = command.videos([str(tmp_path / "train")], follow_links=True)
+    assert [video.labels for video in found] == [("a",), ("b",), ("else",), ("linked",)]
 
 
 def test_parts_of_a_video_stay_on_one_side_of_the_split(tmp_path):

@@ -121,6 +121,19 @@ def test_what_cannot_be_read_costs_its_windows_and_no_others(tmp_path, monkeypat
     assert len(found) == 10
 
 
+def test_a_damaged_place_costs_its_windows_however_long_the_stretch(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (120, 48, 64, 3), np.uint8)
+    options = {"g": "6", "bf": "0"}
+    path = write_video(tmp_path / "a.mp4", 120, texture=noise.__getitem__, options=options)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 200] = bytes(200)
+    path.write_bytes(data)
+    found = all_of(path, windows.grid(measure(path), 6, windows.Rate(stride=1), 0.3))
+    bad = [window.number for window in found if isinstance(window.pixels, DecodeFailure)]
+    assert 1 <= len(bad) <= 7  # of 39, all of which are one stretch
+    assert {18, 19, 20} & set(bad)
+
+
 def test_of_a_video_that_was_cut_what_is_there_is_measured_and_read(tmp_path):
     def texture(number):  # noise above, so that bytes are spread over the frames
         picture = np.full((48, 64, 3), number * STEP, np.uint8)

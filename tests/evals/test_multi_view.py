@@ -196,7 +196,10 @@ def test_scores_that_are_no_numbers_are_never_right(source, tmp_path):
     objective = recipe.build_objective(EXPERIMENT, names)
     judged = Judged(np.full((2, 5), np.nan), np.zeros((2, 2), np.int32), np.arange(2), [])
     results = evaluator(source, objective=objective, names=names)._measure(judged, tmp_path)
-    assert {results[name] for name in ("top1", "top1_head_0", "top5_head_1")} == {0}
+    names = ("top1", "top1_head_0", "top5_head_1", "recall_head_0", "precision_head_1")
+    assert {results[name] for name in names} == {0}
+    rows = table(tmp_path / "head_0/confusion.csv")[1:]
+    assert {cell for row in rows for cell in row[1:]} == {"0"}
 
 
 def test_no_video_is_refused_with_what_to_do():

@@ -15,7 +15,7 @@ from vivit_jax.analysis.attribution import Attributed, shares
 from vivit_jax.data.pool import DecodeFailure
 from vivit_jax.data.windows import Grid, Window
 from vivit_jax.observer import Clips, Observer
-from vivit_jax.watching import Lost, Watched, Watcher, add_lost, gathered
+from vivit_jax.watching import NOT_FINITE, Lost, Watched, Watcher, add_lost, gathered
 
 JUDGED = 8  # windows of a video that are judged
 RANDOM = 5  # random orders that each is judged beside
@@ -93,12 +93,16 @@ class Explainer:
         numbers = [window.number for window in good]
         found = self._attributed(np.stack([window.pixels for window in good])) if good else None  # type: ignore[arg-type]
         for window in group:
-            if isinstance(window.pixels, DecodeFailure):
+            why = window.pixels if isinstance(window.pixels, DecodeFailure) else None
+            place = -1 if why else numbers.index(window.number)
+            if found and not why and not np.isfinite(found.tubelets[place]).all():
+                why = NOT_FINITE
+            if why:
                 seen.rows.append(None)
-                add_lost(seen.lost, Lost(*grid.span(window.number), *window.pixels))
+                add_lost(seen.lost, Lost(*grid.span(window.number), *why))
                 continue
             assert found is not None
-            place = numbers.index(window.number)
+            assert not isinstance(window.pixels, DecodeFailure)
             told = found.classes[place], found.scores[place], found.gaps[place]
             heat, clip = shares(found.tubelets[place][None])[0], window.pixels[0]
             seen.rows.append(np.array([*told, *heat.sum(axis=(1, 2))], np.float32))

@@ -19,6 +19,7 @@ from vivit_jax.watching import Watcher
 
 _ROWS = 4096  # rows of a part, about
 _SECONDS = 60.0  # after which what there is becomes one
+_PASSING = {"timeout", "crashed", "closed"}  # causes of a loss that need not come again
 
 
 class Builder:
@@ -34,7 +35,8 @@ class Builder:
 
         Args:
           folder: of the index.
-          about: "checkpoint", and "fingerprint" and "windows", which decide the rows.
+          about: "checkpoint"; "fingerprint" and "windows", which decide the rows; and whether a
+            video has "several" labels.
 
         Raises:
           InputError: the index was made by another model or of other windows, is broken, or
@@ -52,7 +54,7 @@ class Builder:
             self.entries |= {entry.id: entry for entry in part.entries}
         self._number = 1 + max((int(file.name[:6]) for file in files), default=-1)
         self.bad = {record["id"]: record for record in read_lines(folder / BAD)}
-        self._held: list[tuple[parts.Entry, parts.Rows]] = []
+        self._held: list[tuple[parts.Entry, parts.Rows | None]] = []
         self._since = time.monotonic()
         try:
             self._describe()
@@ -60,9 +62,11 @@ class Builder:
             raise InputError(f"--index={folder} cannot be written into: {error}.") from error
 
     def has(self, path: str) -> bool:
-        """Returns whether a video is there as it is now."""
+        """Returns whether a video is there as it is now, but for what can never be read."""
         entry = self.entries.get(path)
-        return entry is not None and (entry.size, entry.changed) == stamp(path)
+        if entry is None or not entry.windows or parts.state(entry) != "same":
+            return False
+        return not _PASSING & {one["cause"] for one in entry.lost}
 
     def label(self, path: str, label: str) -> None:
         """Notes what a video is of; "" leaves what is known."""
@@ -78,8 +82,11 @@ class Builder:
             self.flush()
 
     def refuse(self, path: str, message: str) -> None:
-        """Notes a video of which nothing could be read."""
+        """Notes a video of which nothing could be read, and lets go of what was made of it."""
         self.bad[path] = {"id": path, "message": message}
+        before = self.entries.get(path)
+        if before is not None and before.windows:
+            self._held.append((before._replace(windows=0), None))
 
     def flush(self) -> None:
         """Writes what waits as a part, and index.json."""
@@ -95,8 +102,8 @@ class Builder:
     @property
     def counts(self) -> dict[str, int]:
         """Videos and windows that are there, and videos that could not be read."""
-        windows = sum(entry.windows for entry in self.entries.values())
-        return {"videos": len(self.entries), "windows": windows, "bad_videos": len(self.bad)}
+        there = [entry.windows for entry in self.entries.values() if entry.windows]
+        return {"videos": len(there), "windows": sum(there), "bad_videos": len(self.bad)}
 
     def _describe(self) -> None:
         """Writes index.json and the list of bad videos."""

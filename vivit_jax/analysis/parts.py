@@ -21,7 +21,7 @@ import numpy as np
 
 from vivit_jax.analysis.lengths import unit
 from vivit_jax.errors import InputError
-from vivit_jax.files import replacing, write_csv
+from vivit_jax.files import replacing, stamp, write_csv
 
 HEADER = ("id", "begin", "end", "length")
 _FOLDER = "parts"
@@ -35,7 +35,7 @@ class Entry(NamedTuple):
       size: bytes of its file.
       changed: when that was, in nanoseconds.
       seconds: that it lasts.
-      windows: rows that it has.
+      windows: rows that it has; 0 where nothing of it can be read any more.
       lost: its stretches that could not be read, as watching.Lost.
     """
 
@@ -45,6 +45,14 @@ class Entry(NamedTuple):
     seconds: float
     windows: int
     lost: list[dict[str, Any]]
+
+
+def state(entry: Entry) -> str:
+    """Returns whether the file of a video is the "same", has "changed", or is "gone"."""
+    now = stamp(entry.id)
+    if now == (entry.size, entry.changed):
+        return "same"
+    return "changed" if any(now) else "gone"
 
 
 class Rows(NamedTuple):
@@ -135,7 +143,7 @@ def write(
     index: pathlib.Path,
     number: int,
     made: Mapping[str, Any],
-    held: Sequence[tuple[Entry, Rows]],
+    held: Sequence[tuple[Entry, Rows | None]],
 ) -> None:
     """Adds a part to an index.
 
@@ -143,16 +151,15 @@ def write(
       index: its folder.
       number: of parts that are there.
       made: "fingerprint" and "windows".
-      held: the videos, and what was made of them.
+      held: the videos, and what was made of them; None where that is nothing.
     """
     name = f"{number:06d}-{secrets.token_hex(3)}"  # which another process's part has not
     path = index / _FOLDER / name
-    features = np.concatenate([rows.features for _, rows in held]).astype(np.float32)
-    rows, lengths = unit(features)
+    made_of = [(entry, rows) for entry, rows in held if rows]
+    rows, lengths = unit(_whole([rows.features for _, rows in made_of]))
     _write_array(path.with_suffix(".npy"), rows)
-    pictures = np.concatenate([rows.pictures for _, rows in held]).astype(np.float32)
-    _write_array(path.with_suffix(".pictures.npy"), pictures)
-    spans = [(entry.id, *span) for entry, rows in held for span in rows.spans.tolist()]
+    _write_array(path.with_suffix(".pictures.npy"), _whole([x.pictures for _, x in made_of]))
+    spans = [(entry.id, *span) for entry, rows in made_of for span in rows.spans.tolist()]
     table = [
         (name, f"{begin:.6f}", f"{end:.6f}", repr(float(length)))
         for (name, begin, end), length in zip(spans, lengths[:, 0], strict=True)
@@ -160,6 +167,11 @@ def write(
     write_csv(path.with_suffix(".csv"), [HEADER, *table])
     videos = [entry._asdict() for entry, _ in held]
     write_json(path.with_suffix(".json"), {**made, "videos": videos})
+
+
+def _whole(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns arrays as one; one without rows where there are none."""
+    return np.concatenate(parts or [np.empty((0, 1))]).astype(np.float32)
 
 
 def write_json(file: pathlib.Path, content: Any) -> None:

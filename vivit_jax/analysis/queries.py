@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from vivit_jax.analysis import approximate, nearest
 from vivit_jax.analysis.index import Index, check_made
 from vivit_jax.analysis.lengths import unit
+from vivit_jax.analysis.parts import state
 from vivit_jax.errors import InputError
 from vivit_jax.measures.recognition import class_number
 from vivit_jax.observer import Observer
@@ -26,6 +27,7 @@ class Hit(NamedTuple):
       end: likewise.
       score: cosine similarity, or the probability of the class.
       label: of the video; "" where none is known.
+      state: of the video's file; see parts.state.
     """
 
     video: str
@@ -33,6 +35,7 @@ class Hit(NamedTuple):
     end: float
     score: float
     label: str
+    state: str = "same"
 
 
 def alike(
@@ -161,8 +164,9 @@ def _hits(index: Index, rows: np.ndarray, scores: np.ndarray) -> list[Hit]:
     for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
         if row >= 0:
             video, (begin, end) = int(index.owner[row]), index.spans[row].tolist()
-            hit = Hit(index.entries[video].id, begin, end, round(score, 6), labels[video])
-            found.append(hit)
+            entry = index.entries[video]
+            told = round(score, 6), labels[video], state(entry)
+            found.append(Hit(entry.id, begin, end, *told))
     return found
 
 

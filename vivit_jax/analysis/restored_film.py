@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import pathlib
 from collections.abc import Generator, Sequence
@@ -15,8 +16,9 @@ from vivit_jax.analysis.restoring import Task
 from vivit_jax.analysis.stitching import Stitcher
 from vivit_jax.data.pool import DecodeFailure
 from vivit_jax.data.windows import Grid, Window
+from vivit_jax.errors import InputError
 from vivit_jax.measures import pictures
-from vivit_jax.watching import Lost, Watched, Watcher, add_lost, gathered
+from vivit_jax.watching import NOT_FINITE, Lost, Watched, Watcher, add_lost, gathered
 
 ROWS = ("given", "plain", "model", "restored")  # of what is judged
 _GREY = 127
@@ -89,6 +91,11 @@ class Restorer:
         # Slots are the video's, wherever a window begins: the last may end a part of a slot early.
         starts = sorted({start // self._slot * self._slot for start in grid.starts})
         grid = dataclasses.replace(grid, starts=starts)
+        if any(end - begin > grid.frames for begin, end in itertools.pairwise(starts)):
+            raise InputError(
+                f"{video}: its windows lie further apart than they are long, so that what is "
+                "between them would not be restored: give a shorter --hop, or none."
+            )
         rows: list[np.ndarray | None] = []
         lost: list[Lost] = []
         watched: list[Watched] = []
@@ -98,12 +105,12 @@ class Restorer:
         def made() -> Generator[UInt8[np.ndarray, "h w 3"]]:
             with contextlib.closing(self._watcher.groups(video, grid)) as groups:
                 for group in groups:
+                    failed = self._put(group, grid, stitcher)
                     for window in group:
-                        failed = isinstance(window.pixels, DecodeFailure)
-                        rows.append(None if failed else np.zeros(1, np.float32))
-                        if isinstance(window.pixels, DecodeFailure):
-                            add_lost(lost, Lost(*grid.span(window.number), *window.pixels))
-                    self._put(group, grid, stitcher)
+                        why = failed.get(window.number)
+                        rows.append(None if why else np.zeros(1, np.float32))
+                        if why:
+                            add_lost(lost, Lost(*grid.span(window.number), *why))
                     following = group[-1].number + 1
                     end = grid.starts[following] if following < len(grid) else None
                     end = grid.starts[-1] + grid.frames if end is None else end
@@ -116,11 +123,16 @@ class Restorer:
             answer["evaluation"] = judge.results()
         return watched[0], answer
 
-    def _put(self, group: Sequence[Window], grid: Grid, stitcher: Stitcher) -> None:
-        """Restores the windows of a group that were read."""
+    def _put(
+        self, group: Sequence[Window], grid: Grid, stitcher: Stitcher
+    ) -> dict[int, DecodeFailure]:
+        """Restores the windows of a group; returns why some were not, by their numbers."""
         phases: dict[int, list[Window]] = {}
+        failed: dict[int, DecodeFailure] = {}
         for window in group:
-            if not isinstance(window.pixels, DecodeFailure):
+            if isinstance(window.pixels, DecodeFailure):
+                failed[window.number] = window.pixels
+            else:
                 slot = grid.starts[window.number] // self._slot
                 phases.setdefault(self._task.phase(slot), []).append(window)
         for some in phases.values():
@@ -131,7 +143,11 @@ class Restorer:
             layers = (clips / np.float32(255), *restored[: len(ROWS)], hidden)
             each = np.stack(layers, axis=2, dtype=np.float32)
             for window, frames in zip(some, each, strict=True):
-                stitcher.add(grid.starts[window.number], frames, restored.trust)
+                if np.isfinite(frames).all():
+                    stitcher.add(grid.starts[window.number], frames, restored.trust)
+                else:
+                    failed[window.number] = NOT_FINITE
+        return failed
 
     def _shown(
         self, stitcher: Stitcher, end: int, judge: Judge

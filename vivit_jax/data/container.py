@@ -163,7 +163,12 @@ class Movie:
 
     def _demux(self) -> Iterator[Packet]:
         """Yields the stream's packets that hold data."""
-        return (packet for packet in self.container.demux(self.stream) if packet.size)
+        guessed = self.container.format.name == "avi"  # whose times are those of decoding
+        for packet in self.container.demux(self.stream):
+            if packet.size:
+                if guessed and not self.codec.has_b_frames:
+                    packet.pts = packet.dts
+                yield packet
 
     def _declared_end(self) -> tuple[float | None, bool]:
         """Returns `end` and `end_is_own`, by the header."""
