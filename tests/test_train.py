@@ -139,6 +139,7 @@ def test_no_steps_evaluate_the_newest_checkpoint(straight, motions):
     assert config.from_json(straight / "config.json").train.steps == 6
 
 
+@pytest.mark.slow
 def test_the_newest_and_the_best_checkpoints_are_kept(motions, tmp_path, monkeypatch):
     scores = {2: 0.1, 4: 0.9, 6: 0.5, 8: 0.3, 10: 0.2}
     monkeypatch.setattr(loop, "evaluate", lambda run, params, step, writer: {"top1": scores[step]})

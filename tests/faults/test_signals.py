@@ -77,7 +77,7 @@ PHASES = {
     "save": (saving, option(steps=100_000, checkpoint_every=6, evaluate=False)),
     "after the last step": (at_step(STEPS), []),
 }
-QUICK = {"data wait"}
+QUICK = {"step"}
 
 
 def phases(quick):

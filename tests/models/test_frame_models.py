@@ -151,7 +151,8 @@ def test_a_vit_and_a_transformer_are_the_factorised_encoder_on_tubelets_of_one_f
     np.testing.assert_allclose(found.summary, expected.summary, atol=1e-5)
 
 
-@pytest.mark.parametrize(("time", "remat"), [("gru", "full"), slow("lstm", "dots")])
+@pytest.mark.slow
+@pytest.mark.parametrize(("time", "remat"), [("gru", "full"), ("lstm", "dots")])
 def test_remat_changes_no_gradient_of_a_resnet_and_of_recurrent_layers(time, remat):
     params = random_params(small("resnet18", time))
 
