@@ -109,6 +109,7 @@ def test_attention_of_masked_pretraining_is_that_of_the_tokens_that_are_seen(mon
     assert attending.shapes(prepared(*MASKED)) == {"a clip": (8, 2, 2 * 2, 24)}
 
 
+@pytest.mark.slow
 def test_clips_are_read_from_a_user_s_videos_by_ours_and_by_a_peer(measured, tmp_path):
     for seed in range(2):
         noise_video(tmp_path / f"videos/{seed}.mp4", seed)

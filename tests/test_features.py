@@ -47,6 +47,7 @@ def workdir(videos, tmp_path_factory) -> pathlib.Path:
             "decoder_heads": 2,
         },
         optim={"average": 0.7},
+        train={"evaluate": False},
         probe={"clips": 2},
     )
     train.run(given, folder)

@@ -195,6 +195,7 @@ def test_what_is_written_into_a_named_pipe_is_seen_to_its_end(streamed, tmp_path
     assert stream.counts.frames == 24
 
 
+@pytest.mark.slow
 def test_a_file_whose_frames_lie_far_apart_is_not_given_up(tmp_path):
     times = [0.0, 0.1, 0.2, 0.3, 3.5, 3.6, 3.7, 3.8]
     video = str(write_video(tmp_path / "a.mp4", 8, times=times))

@@ -38,7 +38,7 @@ def videos(tmp_path_factory):
 def pixels(videos, tmp_path_factory):
     """Returns the workdir of a run of VideoMAE that keeps an average of weights."""
     workdir = tmp_path_factory.mktemp("pixels")
-    options = {"train": {"checkpoint_every": 1}, "optim": {"average": 0.5}}
+    options = {"train": {"checkpoint_every": 1, "evaluate": False}, "optim": {"average": 0.5}}
     train.run(given(videos, objective=PIXELS, **options), workdir)
     return workdir
 

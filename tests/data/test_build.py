@@ -180,6 +180,7 @@ def test_the_same_command_again_does_nothing(folder, built, capsys):
     assert {path: path.stat().st_mtime_ns for path in built.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_a_video_that_takes_too_long_costs_only_itself(folder, tmp_path):
     slow = tmp_path / "slow"
     (slow / "a").mkdir(parents=True)
