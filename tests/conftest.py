@@ -15,8 +15,6 @@ jax.config.update("jax_num_cpu_devices", 8)
 # Half of the time to compile; the processes that tests start read it too.
 jax.config.update("jax_disable_most_optimizations", True)
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-# Another quarter: shorter code, of shorter vectors.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_prefer_vector_width=128"
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update(
     "jax_compilation_cache_dir", str(pathlib.Path(__file__).parents[1] / ".cache/jax")

@@ -143,7 +143,8 @@ def test_a_stream_that_falls_silent_breaks_off(command, video, address):
     }
 
 
-@pytest.mark.parametrize("written", [None, pytest.param(b"no video", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("written", [None, b"no video"])
 def test_a_named_pipe_that_nobody_writes_into_breaks_off(tmp_path, written):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -79,7 +79,12 @@ def size(tree):
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+FIRST = {name.partition(":")[0]: name for name in reversed(PUBLISHED)}.values()  # of each file
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in FIRST else pytest.mark.slow) for n in PUBLISHED]
+)
 def test_a_recipe_makes_at_full_size_the_parameters_that_are_told(name):
     experiment = load(*name.split(":"))
     tree = shapes(experiment)

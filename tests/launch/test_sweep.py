@@ -129,6 +129,7 @@ def test_a_folder_is_named_by_what_tells_runs_apart(module):
         module.folder_name({"config.data.root": "x" * 300})
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_told_and_only_it_runs_again(tmp_path, launcher):
     given = [CONFIG, f"--workdir={tmp_path}/sweep", *GRID, f"--launcher={launcher}", "--parallel=2"]
     done = sweep(*given, FAIL="yes")

@@ -95,7 +95,14 @@ def parameters(row: Published) -> int:
     return count + (encoder.dims.width + 1) * row.classes if row.classes else count
 
 
-@pytest.mark.parametrize("name", [n for n, row in PUBLISHED.items() if row.parameters])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name[-2:] in (" L", " H", " g") else ())
+        for name, row in PUBLISHED.items()
+        if row.parameters
+    ],
+)
 def test_parameters_are_the_published(name):
     row = PUBLISHED[name]
     if isinstance(row.parameters, int):

@@ -228,7 +228,7 @@ def test_tokens_that_are_not_kept_are_not_seen_at_all(attention):
     np.testing.assert_array_equal(felt.reshape(2, 18), expected)
 
 
-@pytest.mark.parametrize("positions", ["learned", "sincos_3d", "rotary_3d"])
+@pytest.mark.parametrize("positions", ["learned", "rotary_3d"])
 @pytest.mark.parametrize(
     "attention", ["joint", "factorised_self_attention", "factorised_encoder_by_place"]
 )
