@@ -67,7 +67,7 @@ def pyav(ask: Ask, convert: bool = True) -> np.ndarray | None:
 
 def decord(ask: Ask) -> np.ndarray:
     """Returns a clip by decord, which scales whole frames itself."""
-    import decord
+    import decord  # type: ignore[import]
 
     size = ask.size
     reader = decord.VideoReader(ask.video.path, width=size, height=size, num_threads=1)
