@@ -193,9 +193,9 @@ def test_of_several_labels_one_that_both_have_is_enough(folder):
         builder.label(name, label)
     builder.flush()
     index = Index(folder)
-    names, labels = searched.labels_of(index)
+    names, of, alike = searched.labels_of(index)
     assert names == ["x", "y", "z"]
-    found = searched.judge(index.part(0, 99), index.owner, labels)
+    found = searched.judge(index.part(0, 99), index.owner, of[index.owner], alike)
     assert found["recall_at_1"] == found["chance"] == 1
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from data.conftest import STEP, write_video
+from data.conftest import STEP, write_damaged, write_video
 
 from vivit_jax import watching
 from vivit_jax.data import windows
@@ -33,12 +33,7 @@ def test_rows_are_in_the_order_of_the_windows_whatever_the_group(tmp_path, monke
 
 def test_what_is_lost_is_told_once_with_its_seconds(tmp_path, monkeypatch):
     monkeypatch.setattr(windows, "STRETCH", 6 * 16 * 16 * 3)
-    noise = np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), np.uint8)
-    options = {"g": "6", "bf": "0"}
-    path = write_video(tmp_path / "a.mp4", 60, texture=noise.__getitem__, options=options)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 200] = bytes(200)
-    path.write_bytes(data)
+    path = write_damaged(tmp_path / "a.mp4", 60)
     with Watcher(3, EACH, SMALL, workers=2) as watcher:
         watched = watcher.watch(str(path), lambda clips: clips.mean(axis=(1, 2, 3, 4, 5)))
     (lost,) = watched.lost

@@ -38,6 +38,7 @@ from vivit_jax.errors import InputError
 from vivit_jax.files import replacing, stamp, write_csv
 from vivit_jax.metrics import Progress
 from vivit_jax.terminal import command_parser, run, speak
+from vivit_jax.text import letters_of
 
 if TYPE_CHECKING:  # JAX takes long to import, and --help needs none of it
     from vivit_jax.evals.frozen import FrozenEncoder
@@ -122,25 +123,24 @@ def extract(arguments: argparse.Namespace) -> int:
     out = pathlib.Path(arguments.out or f"{saved.workdir}/features/{saved.step:08d}-{kind}")
     mesh = sharding.make_mesh(config.Mesh())  # whatever the run's was
     encoder, params = trained.read_encoder(saved, sharding.replicated(mesh))
-    letters = json.dumps(digests(params)[0], sort_keys=True).encode()
     about = {
         "checkpoint": saved.where,
         "step": saved.step,
         "weights": saved.weights,
-        "digest": hashlib.blake2b(letters, digest_size=8).hexdigest(),
+        "digest": letters_of(digests(params)[0], 8),
         "kind": kind,
         **views,
     }
     match_about(out.absolute() / ABOUT, about, write=first_process)
 
     before, now = stamps_in(out / INDEX), {video.id: video.stamp for video in videos}
-    changed = [v for v in videos if v.id in before and before[v.id] != now[v.id]]
-    missing = [v for v in videos if v in changed or not (out / v.file).exists()]
+    changed = {name for name, own in now.items() if before.get(name, own) != own}
+    missing = [v for v in videos if v.id in changed or not (out / v.file).exists()]
     names = hashlib.blake2b("\n".join(video.file for video in missing).encode(), digest_size=8)
     left = {"videos without features": len(missing), "digest of their names": names.hexdigest()}
     agreement.agree("the videos", left)
     if first_process:
-        for video in changed:  # or one that cannot be read any more would keep its array
+        for video in missing:  # or one that has changed and cannot be read would keep its array
             (out / video.file).unlink(missing_ok=True)
     try:
         if missing:

@@ -5,7 +5,6 @@ when every process has written its arrays, last before the folder gets its name;
 manifest or is none, and both go together. A manifest has a digest of itself.
 """
 
-import hashlib
 import json
 import pathlib
 import time
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from vivit_jax.errors import Damaged
+from vivit_jax.text import letters_of
 from vivit_jax.trees import by_path
 
 FILE = "_CHECKPOINT_METADATA"  # Orbax tells its name only in private
@@ -49,7 +49,7 @@ def make(
         "arrays": arrays,
         **about,
     }
-    return {**content, "digest": _digest(content)}
+    return {**content, "digest": letters_of(content, 8)}
 
 
 def read(folder: pathlib.Path) -> dict[str, Any] | None:
@@ -63,7 +63,7 @@ def read(folder: pathlib.Path) -> dict[str, Any] | None:
         if not found:
             return None
         content = {name: value for name, value in found.items() if name != "digest"}
-        whole = found["digest"] == _digest(content)
+        whole = found["digest"] == letters_of(content, 8)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise Damaged(f"its manifest cannot be read ({error!r})") from error
     if not whole:
@@ -129,9 +129,3 @@ def differences(
             if dtype != new_dtype:
                 lines.append(f"{path} is {dtype}, and should be {new_dtype}")
     return lines
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    """Returns a few letters that tell manifests apart."""
-    text = json.dumps(content, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -7,8 +7,6 @@ one a device where that will do.
 """
 
 import functools
-import hashlib
-import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +23,7 @@ from vivit_jax.data.windows import GROUP, Rate
 from vivit_jax.digest import digests
 from vivit_jax.errors import InputError
 from vivit_jax.evals.multi_view import view_scores
+from vivit_jax.text import letters_of
 
 AT_ONCE = 8  # clips of a device, at most
 Clips = UInt8[np.ndarray, "n V T H W 3"]  # V crops of each
@@ -217,16 +216,10 @@ class Observer:
         clip = [data.frames, data.stride, data.fps, data.sampling, data.image_size]
         model = {k: v for k, v in self.experiment.model.items() if k != "attention_kernel"}
         of_weights = digests(self.encoder[1])[0]
-        return _letters([model, clip, self.experiment.eval.resize, of_weights])
+        return letters_of([model, clip, self.experiment.eval.resize, of_weights])
 
     @functools.cached_property
     def fingerprint_of_scores(self) -> str:
         """What changes where the fingerprint does, or what makes scores of features."""
         params = {part: x for part, x in self.objective[1].items() if part != "encoder"}
-        return _letters([self.fingerprint, self.experiment.eval.average, digests(params)[0]])
-
-
-def _letters(told: Any) -> str:
-    """Returns a few letters that change with anything in a JSON."""
-    text = json.dumps(told, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return letters_of([self.fingerprint, self.experiment.eval.average, digests(params)[0]])

@@ -179,9 +179,9 @@ def query(arguments: argparse.Namespace) -> int:
     made = {**asked, "index": str(arguments.index), "partial": bool(lost)}
     made |= {"lost": [one._asdict() for one in lost], "hits": [hit._asdict() for hit in hits]}
     if arguments.out and hits:
-        name = pathlib.Path(arguments.video).stem if arguments.name is None else ""
-        named = name or f"class {arguments.name}"
-        made["picture"] = str(_sheet(arguments.out, named, arguments.name or asked["video"], hits))
+        title = arguments.name or asked["video"]
+        name = f"class {title}" if "class" in asked else pathlib.Path(title).stem
+        made["picture"] = str(_sheet(arguments.out, name, title, hits))
     print(json.dumps(made) if arguments.json else _hits_in_words(made), flush=True)
     return int(bool(lost))
 
@@ -311,23 +311,23 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
     index = Index(arguments.index)
     _note_changes(index)
-    names, of = searched.labels_of(index)
+    names, of, alike = searched.labels_of(index)
     if len(names) < 2:
         raise InputError(
             f"--index={arguments.index} has videos of {len(names)} labels, and to judge takes two: "
             "build it from lists of `path label` lines."
         )
-    labelled = of.max(axis=1)
-    known = labelled[index.owner]
+    known = of[index.owner] >= 0
     owner = index.owner[known]
+    given = owner, of[owner], alike
     pictures = index.part(0, len(index), pictures=True)
     made: Answer = {
         "index": str(arguments.index),
-        "videos": int(labelled.sum()),
+        "videos": int((of >= 0).sum()),
         "windows": int(known.sum()),
         "labels": len(names),
-        "features": searched.judge(index.part(0, len(index))[known], owner, of),
-        "mean_pictures": searched.judge(mean_pictures.compared(pictures[known]), owner, of),
+        "features": searched.judge(index.part(0, len(index))[known], *given),
+        "mean_pictures": searched.judge(mean_pictures.compared(pictures[known]), *given),
     }
     print(json.dumps(made) if arguments.json else _results_in_words(made), flush=True)
     return 0

@@ -154,10 +154,9 @@ class Watcher:
         try:
             grid = windows.grid(extent, self._frames, self._rate, self._hop, self._share, part)
             return extent, grid
-        except Unread as error:
-            raise Unread(f"{video}: {error}", error.cause) from None
         except InputError as error:
-            raise InputError(f"{video}: {error}") from None
+            error.args = (f"{video}: {error}",)
+            raise
 
     def groups(self, video: str, grid: windows.Grid) -> Generator[list[windows.Window]]:
         """Yields the windows of a video in order, some at once; close it when done."""

@@ -70,6 +70,17 @@ def write_video(
     return path
 
 
+def write_damaged(path: pathlib.Path, frames: int) -> pathlib.Path:
+    """Returns the path of a video of noise, a keyframe every 6, damaged in its middle."""
+    noise = np.random.default_rng(0).integers(0, 256, (frames, 48, 64, 3), np.uint8)
+    options = {"g": "6", "bf": "0"}
+    write_video(path, frames, texture=noise.__getitem__, options=options)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 200] = bytes(200)
+    path.write_bytes(data)
+    return path
+
+
 def frames_of(views: np.ndarray) -> np.ndarray:
     """Returns which frames a video of write_video's views show: int [V T]."""
     return np.round(views.mean(axis=(2, 3, 4)) / STEP).astype(int)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import STEP, write_video
+from conftest import STEP, write_damaged, write_video
 
 from vivit_jax.data import windows
 from vivit_jax.data.clips import Sampling
@@ -107,13 +107,7 @@ def test_a_window_longer_than_the_video_is_refused(tmp_path):
 
 def test_what_cannot_be_read_costs_its_windows_and_no_others(tmp_path, monkeypatch):
     monkeypatch.setattr(windows, "STRETCH", 6 * 16 * 16 * 3)
-    noise = np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), np.uint8)
-    path = write_video(
-        tmp_path / "a.mp4", 60, texture=noise.__getitem__, options={"g": "6", "bf": "0"}
-    )
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 200] = bytes(200)
-    path.write_bytes(data)
+    path = write_damaged(tmp_path / "a.mp4", 60)
     found = all_of(path, windows.grid(measure(path), 6, windows.Rate(stride=1)))
     bad = [window.number for window in found if isinstance(window.pixels, DecodeFailure)]
     assert 1 <= len(bad) <= 2
@@ -122,12 +116,7 @@ def test_what_cannot_be_read_costs_its_windows_and_no_others(tmp_path, monkeypat
 
 
 def test_a_damaged_place_costs_its_windows_however_long_the_stretch(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 256, (120, 48, 64, 3), np.uint8)
-    options = {"g": "6", "bf": "0"}
-    path = write_video(tmp_path / "a.mp4", 120, texture=noise.__getitem__, options=options)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 200] = bytes(200)
-    path.write_bytes(data)
+    path = write_damaged(tmp_path / "a.mp4", 120)
     found = all_of(path, windows.grid(measure(path), 6, windows.Rate(stride=1), 0.3))
     bad = [window.number for window in found if isinstance(window.pixels, DecodeFailure)]
     assert 1 <= len(bad) <= 7  # of 39, all of which are one stretch

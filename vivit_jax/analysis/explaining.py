@@ -89,22 +89,21 @@ class Explainer:
     ) -> Generator[tuple[int, film.Panels]]:
         """Yields the windows of a group that were read: their numbers, frames and heat."""
         to_judge = np.linspace(0, len(grid) - 1, JUDGED).round().astype(int)
-        good = [window for window in group if not isinstance(window.pixels, DecodeFailure)]
-        numbers = [window.number for window in good]
-        found = self._attributed(np.stack([window.pixels for window in good])) if good else None  # type: ignore[arg-type]
+        good = {w.number: w.pixels for w in group if not isinstance(w.pixels, DecodeFailure)}
+        found = self._attributed(np.stack([*good.values()])) if good else None
+        places = {number: place for place, number in enumerate(good)}
+        if found:
+            finite = [np.isfinite(tubelets).all() for tubelets in found.tubelets]
+            places = {number: place for number, place in places.items() if finite[place]}
         for window in group:
-            why = window.pixels if isinstance(window.pixels, DecodeFailure) else None
-            place = -1 if why else numbers.index(window.number)
-            if found and not why and not np.isfinite(found.tubelets[place]).all():
-                why = NOT_FINITE
-            if why:
+            if found is None or window.number not in places:
+                why = window.pixels if isinstance(window.pixels, DecodeFailure) else NOT_FINITE
                 seen.rows.append(None)
                 add_lost(seen.lost, Lost(*grid.span(window.number), *why))
                 continue
-            assert found is not None
-            assert not isinstance(window.pixels, DecodeFailure)
+            place, clip = places[window.number], good[window.number][0]
             told = found.classes[place], found.scores[place], found.gaps[place]
-            heat, clip = shares(found.tubelets[place][None])[0], window.pixels[0]
+            heat = shares(found.tubelets[place][None])[0]
             seen.rows.append(np.array([*told, *heat.sum(axis=(1, 2))], np.float32))
             if self._removed and window.number in to_judge:
                 seen.judged.append(self._judge(clip, int(told[0]), found.tubelets[place]))

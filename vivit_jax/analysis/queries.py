@@ -35,7 +35,7 @@ class Hit(NamedTuple):
     end: float
     score: float
     label: str
-    state: str = "same"
+    state: str
 
 
 def alike(

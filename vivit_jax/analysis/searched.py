@@ -16,23 +16,36 @@ RANKS = (1, 5, 10)
 _BLOCK = 2**22  # similarities at once
 
 
-def labels_of(index: Index) -> tuple[list[str], Bool[np.ndarray, "V L"]]:
-    """Returns the labels of an index, and which each of its videos has."""
+def labels_of(index: Index) -> tuple[list[str], Int[np.ndarray, " V"], Bool[np.ndarray, "L L"]]:
+    """Returns the labels of an index, what each of its videos is of, and what counts as the same.
+
+    Returns:
+      Names; a number of each video, -1 for none, which those have that are labelled alike; and
+      which of these numbers have a label in common.
+    """
     several = index.about.get("several", False)
-    each = [x.split("|") if several else [x] for x in index.labels]
-    names = sorted({label for labels in each for label in labels if label})
-    return names, np.array([[name in labels for name in names] for labels in each], bool)
+    written = sorted(set(index.labels) - {""})
+    each = [set(label.split("|")) if several else {label} for label in written]
+    names = sorted(set().union(*each))
+    numbers = {label: number for number, label in enumerate(written)}
+    of = np.array([numbers.get(label, -1) for label in index.labels])
+    alike = [[not one.isdisjoint(other) for other in each] for one in each]
+    return names, of, np.array(alike, bool).reshape(len(each), len(each))
 
 
 def judge(
-    rows: Float[np.ndarray, "N D"], owner: Int[np.ndarray, " N"], labels: Bool[np.ndarray, "V L"]
+    rows: Float[np.ndarray, "N D"],
+    owner: Int[np.ndarray, " N"],
+    labels: Int[np.ndarray, " N"],
+    alike: Bool[np.ndarray, "L L"] | None = None,
 ) -> dict[str, Any]:
     """Returns recall@k, precision@k and mean average precision over all windows.
 
     Args:
       rows: of length 1.
       owner: the video of each.
-      labels: which each video has.
+      labels: of each.
+      alike: which labels are relevant to which; None for each to itself alone.
 
     Returns:
       Besides them "chance", the precision of any order.
@@ -40,11 +53,12 @@ def judge(
     size = max(1, _BLOCK // len(rows))
     recall: dict[int, list[np.ndarray]] = {k: [] for k in RANKS}
     precision: dict[int, list[np.ndarray]] = {k: [] for k in RANKS}
-    means, chance, has = [], [], labels.astype(np.float32)
+    means, chance = [], []
     for first in range(0, len(rows), size):
         some = slice(first, first + size)
         scores = rows[some] @ rows.T
-        relevant = (has[owner[some]] @ has.T > 0)[:, owner]
+        same = labels[some, None] == labels
+        relevant = same if alike is None else alike[labels[some]][:, labels]
         left_out = owner[some, None] == owner
         found = retrieval.ranked(scores, relevant, left_out)
         for k in RANKS:

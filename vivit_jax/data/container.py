@@ -94,7 +94,8 @@ class Movie:
         self.tick = float(self.stream.time_base or 0)
         self.seekable = True
         self.begin = (self.stream.start_time or 0) * self.tick
-        self.fps = _mean_rate(self.stream)
+        self._avi = container.format.name == "avi"
+        self.fps = _mean_rate(self.stream, empty=self._avi)
         self.end, self.end_is_own = self._declared_end()
         for other in container.streams:
             if other.index != self.stream.index:
@@ -106,7 +107,7 @@ class Movie:
     @property
     def stamps_are_invented(self) -> bool:
         """Whether time stamps say only the order in the file: AVI with reordered frames."""
-        return self.container.format.name == "avi" and self.codec.has_b_frames
+        return self._avi and self.codec.has_b_frames
 
     @property
     def pixel_width(self) -> float:
@@ -163,11 +164,10 @@ class Movie:
 
     def _demux(self) -> Iterator[Packet]:
         """Yields the stream's packets that hold data."""
-        guessed = self.container.format.name == "avi"  # whose times are those of decoding
         for packet in self.container.demux(self.stream):
             if packet.size:
-                if guessed and not self.codec.has_b_frames:
-                    packet.pts = packet.dts
+                if self._avi and not self.codec.has_b_frames:
+                    packet.pts = packet.dts  # all that it says; the other is FFmpeg's guess
                 yield packet
 
     def _declared_end(self) -> tuple[float | None, bool]:
@@ -281,15 +281,14 @@ def _picture_stream(container: av.container.InputContainer, codecs: Collection[s
     return stream
 
 
-def _mean_rate(stream) -> float:
+def _mean_rate(stream, empty: bool) -> float:
     """Returns frames a second.
 
     The header's mean rate counts frames that an edit list hides, whose stamps moreover are
-    squeezed; an AVI's counts those that it leaves empty. An index of every frame tells better.
+    squeezed, and those that a file leaves `empty`. An index of every frame tells better.
     """
     index = stream.index_entries
-    every = stream.container.format.name == "avi" or len(index) == stream.frames
-    if every and len(index) > 1:
+    if len(index) > 1 and (empty or len(index) == stream.frames):
         first = 0
         if index[0].is_discard:
             first = max(i for i, entry in enumerate(index[: len(index) // 2]) if entry.is_discard)
